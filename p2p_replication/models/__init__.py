@@ -1,0 +1,56 @@
+"""The models: the mixin for a project's own models, and replication's own tables."""
+
+from p2p_replication.models.handle import PoolHandle, async_p2p, sync_p2p
+from p2p_replication.models.ledger import (
+    ChangeLogEntry,
+    EntryStatus,
+    FieldLayout,
+    Gap,
+    LedgerEntry,
+    Operation,
+    Parking,
+    Stream,
+)
+from p2p_replication.models.pool import (
+    Declaration,
+    Peer,
+    PeerProgress,
+    PeerState,
+    Pool,
+    PoolError,
+    PullCursor,
+)
+from p2p_replication.models.replica import Applying, Origin, Replica, Start
+from p2p_replication.models.replicated import ReplicatedManager, ReplicatedModel, ReplicatedQuerySet, uuid7
+from p2p_replication.models.signaling import DeviceToken, RoomMember
+
+__all__ = [
+    "Applying",
+    "ChangeLogEntry",
+    "Declaration",
+    "DeviceToken",
+    "EntryStatus",
+    "FieldLayout",
+    "Gap",
+    "LedgerEntry",
+    "Operation",
+    "Origin",
+    "Parking",
+    "Peer",
+    "PeerProgress",
+    "PeerState",
+    "Pool",
+    "PoolError",
+    "PoolHandle",
+    "PullCursor",
+    "Replica",
+    "ReplicatedManager",
+    "ReplicatedModel",
+    "ReplicatedQuerySet",
+    "RoomMember",
+    "Start",
+    "Stream",
+    "async_p2p",
+    "sync_p2p",
+    "uuid7",
+]

@@ -1,0 +1,286 @@
+"""Declaring that a model replicates, and the handle on it. Only reads and writes rows; the worker does the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection, models, transaction
+from django.utils import timezone
+
+from p2p_replication.conf import SETTING_NAME, app_settings
+from p2p_replication.exceptions import ConfigurationError, NotInSync, WorkerNotRunning
+from p2p_replication.models.callables import dotted_name
+from p2p_replication.models.ledger import ChangeLogEntry, Stream
+from p2p_replication.models.pool import Declaration, PeerProgress, PeerQuerySet, PeerState, Pool, PoolError
+from p2p_replication.registry import registry
+
+#: RxDB's signaling server takes room names of this length; ours keeps to it.
+TOPIC_LENGTH = (6, 99)
+DOORBELL_CHANNEL = "p2p-sync"
+
+
+class PoolHandle:
+    """One model's part in a pool.
+
+    Attributes:
+        pool: the pool's row.
+        model: the model.
+    """
+
+    def __init__(self, pool: Pool, model: type[models.Model]) -> None:
+        self.pool = pool
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"<PoolHandle {self.model._meta.label} in {self.pool}>"
+
+    @property
+    def declaration(self) -> Declaration:
+        return self.pool.declarations.get(model=self.model._meta.label)
+
+    @property
+    def peers(self) -> PeerQuerySet:
+        """The pool's peers and their state, as rows."""
+        return self.pool.peers.all()  # type: ignore[return-value]
+
+    @property
+    def errors(self) -> models.QuerySet[PoolError]:
+        """The pool's recent errors, newest first."""
+        return self.pool.errors.all()
+
+    def cancel(self) -> None:
+        """End this model's part in the pool; the pool goes with its last model. Rows stay where they are."""
+        with transaction.atomic():
+            self.pool.declarations.filter(model=self.model._meta.label).delete()
+            if not self.pool.declarations.exists():
+                Pool.objects.filter(pk=self.pool.pk).update(cancelled_at=timezone.now())
+        ring_doorbell()
+
+    async def acancel(self) -> None:
+        await sync_to_async(self.cancel)()
+
+    def restart(self) -> None:
+        """Let the worker close the pool's connections and open them anew."""
+        Pool.objects.filter(pk=self.pool.pk).update(generation=models.F("generation") + 1)
+        ring_doorbell()
+
+    def wait_in_sync(self, timeout: float = 30.0, *, peers: int = 1) -> None:
+        """Wait until every local change committed before this call is acknowledged by at least ``peers`` peers,
+        and everything those have announced is applied here.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            ConfigurationError: inside an open transaction, whose changes nobody can have.
+            WorkerNotRunning: no live worker serves the pool.
+            NotInSync: the time is over; the text says what is missing.
+        """
+        if connection.in_atomic_block:
+            raise ConfigurationError(
+                "wait_in_sync() inside an open transaction would wait for ever, as its changes are not committed. "
+                "Call it after the transaction."
+            )
+        deadline = time.monotonic() + timeout
+        barrier = _Barrier(self)
+        while (missing := barrier.missing(peers)) is not None:
+            if time.monotonic() >= deadline:
+                raise NotInSync(f"Not in sync after {timeout:g} s: {missing}")
+            time.sleep(0.05)
+
+    async def await_in_sync(self, timeout: float = 30.0, *, peers: int = 1) -> None:
+        """The async twin of ``wait_in_sync``."""
+        deadline = time.monotonic() + timeout
+        barrier = await sync_to_async(_Barrier)(self)
+        while (missing := await sync_to_async(barrier.missing)(peers)) is not None:
+            if time.monotonic() >= deadline:
+                raise NotInSync(f"Not in sync after {timeout:g} s: {missing}")
+            await asyncio.sleep(0.05)
+
+
+class _Barrier:
+    """The local changes committed so far, and who has acknowledged them."""
+
+    def __init__(self, handle: PoolHandle) -> None:
+        self.handle = handle
+        last = ChangeLogEntry.objects.order_by("-id").values_list("id", flat=True).first()
+        self.last_entry = last or 0
+        self.target: int | None = None
+
+    def missing(self, peers: int) -> str | None:
+        """Say what is still missing, or None."""
+        pool = Pool.objects.get(pk=self.handle.pool.pk)
+        label = self.handle.model._meta.label
+        if pool.cancelled_at is not None:
+            raise ConfigurationError(f"The pool {pool} is cancelled.")
+        if not pool.has_live_worker:
+            raise WorkerNotRunning(
+                f"No worker serves the pool {pool}. Start one with: python manage.py runp2psync"
+            )
+        if self.target is None:
+            waiting = ChangeLogEntry.objects.filter(id__lte=self.last_entry).count()
+            if waiting:
+                return f"{waiting} local changes are not posted yet."
+            own = Stream.objects.filter(label=label).values_list("own_vector", flat=True).first() or {}
+            self.target = max(own.values(), default=0)
+        progress = list(
+            PeerProgress.objects.filter(
+                declaration__pool=pool, declaration__model=label, peer__state=PeerState.CONNECTED
+            ).select_related("peer")
+        )
+        done = [p for p in progress if p.acknowledged >= self.target and p.complete]
+        if len(done) >= peers:
+            return None
+        if len(progress) < peers:
+            return f"{len(progress)} of {peers} peers are connected."
+        behind = [
+            f"{p.peer} has acknowledged {p.acknowledged} of {self.target}"
+            if p.acknowledged < self.target
+            else f"{p.rows_behind or 'some'} rows of {p.peer} are not applied yet"
+            for p in progress
+            if p not in done
+        ]
+        return "; ".join(behind) + "."
+
+
+def sync_p2p(
+    model: type[models.Model],
+    topic: str,
+    *,
+    account: str = "default",
+    where: Mapping[str, Any] | None = None,
+    pull: Mapping[str, Any] | None = {},  # noqa: B006 (never changed; None means off)
+    push: Mapping[str, Any] | None = {},  # noqa: B006
+    is_peer_valid: Callable[..., bool] | None = None,
+    connection_handler: str = "default",
+) -> PoolHandle:
+    """Let a model's rows replicate with every replica that declares the same topic.
+
+    Stores a declaration, which a worker (``manage.py runp2psync``) carries out, now or when it starts.
+    Called again with the same model, account and topic it changes the declaration.
+
+    Args:
+        model: a ``ReplicatedModel`` or a registered model.
+        topic: 6 to 99 characters; in the signaling server's default it is private to the account's user.
+        account: the entry of ``P2P_REPLICATION["ACCOUNTS"]`` in whose name the worker joins.
+        pull, push: ``{"batch_size": int}``.
+        is_peer_valid: module-level function of an installed app; called with a peer's identity, refuses it by
+            returning False or raising.
+        connection_handler: the entry of ``P2P_REPLICATION["CONNECTION_HANDLERS"]`` to use.
+
+    Raises:
+        ConfigurationError: the text names the value and the remedy.
+    """
+    options = registry.for_model(model)
+    _check(topic, account, where, pull, push, connection_handler)
+    validator = dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid is not None else ""
+    return declare(
+        options.model,
+        topic,
+        account=account,
+        pull=dict(pull or {}),
+        push=dict(push or {}),
+        is_peer_valid=validator,
+        connection_handler=connection_handler,
+    )
+
+
+async def async_p2p(model: type[models.Model], topic: str, **options: Any) -> PoolHandle:
+    """The async twin of ``sync_p2p``."""
+    return await sync_to_async(sync_p2p)(model, topic, **options)
+
+
+def declare(
+    model: type[models.Model],
+    topic: str,
+    *,
+    account: str = "default",
+    pull: dict[str, Any],
+    push: dict[str, Any],
+    is_peer_valid: str = "",
+    connection_handler: str = "default",
+    source: str = "call",
+) -> PoolHandle:
+    """Store the declaration (options are checked already)."""
+    with transaction.atomic():
+        pool, created = Pool.objects.get_or_create(
+            account=account,
+            topic=topic,
+            defaults={"connection_handler": connection_handler, "is_peer_valid": is_peer_valid},
+        )
+        given = {"connection_handler": connection_handler, "is_peer_valid": is_peer_valid}
+        others = pool.declarations.exclude(model=model._meta.label)
+        for name, value in given.items():
+            if getattr(pool, name) == value:
+                continue
+            if others.exists():
+                raise ConfigurationError(
+                    f"{name}={value!r} for {model._meta.label}, but the pool {pool} has {getattr(pool, name)!r} from "
+                    f"{others[0].model}. The option belongs to the pool: give the same one to all its models."
+                )
+            setattr(pool, name, value)
+        pool.cancelled_at = None
+        pool.save()
+        declaration, new = Declaration.objects.get_or_create(
+            pool=pool, model=model._meta.label, defaults={"pull": pull, "push": push, "source": source}
+        )
+        if not new and (declaration.pull, declaration.push, declaration.source) != (pull, push, source):
+            Declaration.objects.filter(pk=declaration.pk).update(pull=pull, push=push, source=source)
+    ring_doorbell()
+    return PoolHandle(pool, model)
+
+
+def _check(
+    topic: str,
+    account: str,
+    where: Mapping[str, Any] | None,
+    pull: Mapping[str, Any] | None,
+    push: Mapping[str, Any] | None,
+    connection_handler: str,
+) -> None:
+    if not isinstance(topic, str) or not TOPIC_LENGTH[0] <= len(topic) <= TOPIC_LENGTH[1]:
+        raise ConfigurationError(
+            f"topic={topic!r}: a topic is a string of {TOPIC_LENGTH[0]} to {TOPIC_LENGTH[1]} characters."
+        )
+    if account not in app_settings.ACCOUNTS:
+        raise ConfigurationError(
+            f"account={account!r} is not in {SETTING_NAME}['ACCOUNTS'], which has: {', '.join(app_settings.ACCOUNTS)}."
+        )
+    if connection_handler not in app_settings.CONNECTION_HANDLERS:
+        raise ConfigurationError(
+            f"connection_handler={connection_handler!r} is not in {SETTING_NAME}['CONNECTION_HANDLERS'], "
+            f"which has: {', '.join(app_settings.CONNECTION_HANDLERS)}."
+        )
+    if where:
+        raise ConfigurationError("where= (partial replication) is not there yet. Use a topic of its own per subset.")
+    for name, options in (("pull", pull), ("push", push)):
+        if options is None:
+            raise ConfigurationError(f"{name}=None (one direction only) is not there yet. Leave {name} out.")
+        unknown = set(options) - {"batch_size"}
+        if unknown:
+            raise ConfigurationError(f"{name}: unknown option {', '.join(sorted(unknown))}; there is: batch_size.")
+        size = options.get("batch_size", 1)
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 10_000:
+            raise ConfigurationError(f"{name}: batch_size={size!r} must be an integer from 1 to 10000.")
+
+
+def ring_doorbell() -> None:
+    """Wake workers that listen on a shared channel layer, after the commit. The others see the commit itself."""
+
+    def ring() -> None:
+        from channels.layers import InMemoryChannelLayer, get_channel_layer
+
+        layer = get_channel_layer()
+        if layer is None or isinstance(layer, InMemoryChannelLayer):
+            return
+        try:
+            async_to_sync(layer.send)(DOORBELL_CHANNEL, {"type": "pools.changed"})
+        except Exception:
+            # A full or unreachable layer costs a second at most: workers also look at the pools by themselves.
+            return
+
+    transaction.on_commit(ring, robust=True)

@@ -1,0 +1,178 @@
+"""Pools, what is declared in them, and what is known of their peers. Fields and queries, no protocol."""
+
+from __future__ import annotations
+
+import datetime
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class PoolQuerySet(models.QuerySet["Pool"]):
+    def active(self) -> PoolQuerySet:
+        return self.filter(cancelled_at=None)
+
+
+class Pool(models.Model):
+    """A set of replicas that share a topic: ``(account, topic)``."""
+
+    account = models.CharField(_("account"), max_length=100, default="default")
+    topic = models.CharField(_("topic"), max_length=99)
+    connection_handler = models.CharField(_("connection handler"), max_length=100, default="default")
+    #: Dotted name of a callable that refuses peers.
+    is_peer_valid = models.CharField(max_length=300, blank=True, default="")
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    cancelled_at = models.DateTimeField(_("cancelled"), null=True, blank=True)
+    #: Raised to make the worker start the pool anew.
+    generation = models.IntegerField(default=0)
+    lease_holder = models.CharField(max_length=64, blank=True, default="")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    #: What the worker last said of its connection to the signaling server.
+    signaling_state = models.CharField(_("signaling"), max_length=200, blank=True, default="")
+
+    objects = PoolQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("pool")
+        verbose_name_plural = _("pools")
+        constraints = [models.UniqueConstraint(fields=["account", "topic"], name="p2p_pool_key")]
+
+    def __str__(self) -> str:
+        return self.topic if self.account == "default" else f"{self.account}/{self.topic}"
+
+    @property
+    def has_live_worker(self) -> bool:
+        return self.lease_until is not None and self.lease_until > timezone.now()
+
+
+class Declaration(models.Model):
+    """A model that takes part in a pool, with its options and this replica's version vector in it."""
+
+    pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="declarations")
+    #: ``app_label.ModelName``
+    model = models.CharField(max_length=200)
+    where = models.JSONField(default=dict, blank=True)
+    #: Options as in RxDB; null switches the direction off.
+    pull = models.JSONField(null=True, default=dict)
+    push = models.JSONField(null=True, default=dict)
+    #: ``"call"`` or the ``p2p.py`` module that declares it.
+    source = models.CharField(max_length=200, default="call")
+    #: Digest of the canonical filter that ``vector`` belongs to.
+    filter_digest = models.CharField(max_length=64, blank=True, default="")
+    #: JSON ``{origin id: counter}``: what was taken from peers. Own counters are in ``Stream.own_vector``.
+    vector = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["pool", "model"], name="p2p_declaration_key")]
+
+    def __str__(self) -> str:
+        return f"{self.model} in {self.pool}"
+
+
+class PullCursor(models.Model):
+    """How far this replica has read a peer's ledger: moved in the applying transaction."""
+
+    declaration = models.ForeignKey(Declaration, on_delete=models.CASCADE, related_name="cursors")
+    replica_id = models.CharField(max_length=32)
+    #: The sender's start that ``sequence`` belongs to.
+    start = models.CharField(max_length=16)
+    sequence = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["declaration", "replica_id"], name="p2p_cursor_key")]
+
+    def __str__(self) -> str:
+        return f"{self.replica_id}: {self.start}/{self.sequence}"
+
+
+class PeerState(models.TextChoices):
+    CONNECTING = "connecting", _("connecting")
+    CONNECTED = "connected", _("connected")
+    GONE = "gone", _("gone")
+    REFUSED = "refused", _("refused")
+
+
+class PeerQuerySet(models.QuerySet["Peer"]):
+    def connected(self) -> PeerQuerySet:
+        """Peers with an open link, as far as a live worker says so."""
+        return self.filter(state=PeerState.CONNECTED, pool__lease_until__gt=timezone.now())
+
+
+class Peer(models.Model):
+    """Another replica of the pool, as the worker last saw it."""
+
+    pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="peers")
+    replica_id = models.CharField(_("replica"), max_length=32)
+    #: Ed25519, hex; a replica that comes with another key later is refused.
+    public_key = models.CharField(max_length=64, blank=True, default="")
+    name = models.CharField(_("name"), max_length=200, blank=True, default="")
+    user = models.CharField(_("user"), max_length=200, blank=True, default="")
+    state = models.CharField(_("state"), max_length=20, choices=PeerState.choices, default=PeerState.CONNECTING)
+    connected_since = models.DateTimeField(_("connected since"), null=True, blank=True)
+    last_seen = models.DateTimeField(_("last seen"), null=True, blank=True)
+    rows_in = models.BigIntegerField(_("rows in"), default=0)
+    rows_out = models.BigIntegerField(_("rows out"), default=0)
+    bytes_in = models.BigIntegerField(_("bytes in"), default=0)
+    bytes_out = models.BigIntegerField(_("bytes out"), default=0)
+    #: Rows the peer has announced and we have not applied.
+    rows_behind = models.BigIntegerField(_("rows behind"), default=0)
+    in_sync = models.BooleanField(_("in sync"), default=False)
+    last_error = models.CharField(_("last error"), max_length=500, blank=True, default="")
+
+    objects = PeerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("peer")
+        verbose_name_plural = _("peers")
+        constraints = [models.UniqueConstraint(fields=["pool", "replica_id"], name="p2p_peer_key")]
+
+    def __str__(self) -> str:
+        return self.name or self.replica_id
+
+    @property
+    def is_connected(self) -> bool:
+        """Connected is shown only while the worker's lease is fresh (DESIGN 7)."""
+        return self.state == PeerState.CONNECTED and self.pool.has_live_worker
+
+
+class PeerProgress(models.Model):
+    """What one peer has acknowledged of one model, and what it has that we have not."""
+
+    peer = models.ForeignKey(Peer, on_delete=models.CASCADE, related_name="progress")
+    declaration = models.ForeignKey(Declaration, on_delete=models.CASCADE, related_name="progress")
+    #: Own counters up to this one are acknowledged by the peer.
+    acknowledged = models.BigIntegerField(default=0)
+    rows_behind = models.BigIntegerField(default=0)
+    #: Everything the peer announced is applied here.
+    complete = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["peer", "declaration"], name="p2p_progress_key")]
+
+    def __str__(self) -> str:
+        return f"{self.peer}: {self.declaration}"
+
+
+class PoolError(models.Model):
+    """Something that went wrong in a pool, for people to read."""
+
+    pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="errors")
+    replica_id = models.CharField(max_length=32, blank=True, default="")
+    at = models.DateTimeField(auto_now_add=True)
+    #: How often it was seen since ``at``.
+    count = models.IntegerField(default=1)
+    text = models.CharField(max_length=1000)
+
+    class Meta:
+        verbose_name = _("error")
+        verbose_name_plural = _("errors")
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def prune(cls, days: int) -> None:
+        cls.objects.filter(at__lt=timezone.now() - datetime.timedelta(days=days)).delete()

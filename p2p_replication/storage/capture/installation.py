@@ -1,0 +1,2 @@
+def connect_migration_signals() -> None:
+    pass
