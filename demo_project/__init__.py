@@ -1,0 +1,1 @@
+"""The demo: two nodes with a database each, which share a field survey."""
