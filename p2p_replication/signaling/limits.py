@@ -38,9 +38,10 @@ class SignalingLimits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value: Any = getattr(self, field.name)
-            allowed: tuple[type, ...] = (int,) if field.type == "int" else (int, float)
-            if isinstance(value, bool) or not isinstance(value, allowed) or not value > 0:
-                kind = "whole number" if field.type == "int" else "number"
+            whole = field.type == "int"
+            is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            if not is_number or not value > 0:
+                kind = "whole number" if whole else "number"
                 raise ConfigurationError(f"{_SETTING}[{field.name!r}] must be a {kind} above 0, not {value!r}.")
         if self.stale_after < 2 * self.beat_interval:
             raise ConfigurationError(
