@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
-from demo_project.survey.models import POOL_TOPIC
+from demo_project.survey.topic import POOL_TOPIC
 from p2p_replication.models import Pool
 
 

@@ -8,9 +8,8 @@ from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 
+from demo_project.survey.topic import POOL_TOPIC
 from p2p_replication.models import ReplicatedModel
-
-POOL_TOPIC = "field-survey"
 
 
 def this_second() -> datetime.datetime:

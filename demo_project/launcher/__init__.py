@@ -1,0 +1,1 @@
+"""Starts the demo's two nodes, shows their pool, and stops them."""
