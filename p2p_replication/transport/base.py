@@ -49,10 +49,20 @@ class HandlerConfig:
     report: Callable[[str], None] = lambda text: None
 
 
+def checked_frame(frame: bytes) -> bytes:
+    """Return ``frame`` as ``bytes``. Raises ValueError if it is larger than a connection carries."""
+    if len(frame) > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame of {len(frame)} bytes cannot be sent, the limit is {MAX_FRAME_BYTES}")
+    return bytes(frame)
+
+
 class Connection(abc.ABC):
     """One open, ordered, reliable link to a remote peer."""
 
     remote: RemotePeer
+    #: Payload bytes of all frames so far.
+    sent_bytes: int = 0
+    received_bytes: int = 0
     #: SHA-256 fingerprints of the certificates of both ends, which the session's AUTH signs; empty in memory.
     local_fingerprint: bytes = b""
     remote_fingerprint: bytes = b""
@@ -61,7 +71,7 @@ class Connection(abc.ABC):
     async def send(self, frame: bytes) -> None:
         """Send one frame of at most ``MAX_FRAME_BYTES``; waits while the outgoing buffer is full.
 
-        Raises ConnectionClosed.
+        Raises ConnectionClosed, and ValueError if the frame is too large.
         """
 
     @abc.abstractmethod
@@ -76,6 +86,11 @@ class Connection(abc.ABC):
     @property
     @abc.abstractmethod
     def is_open(self) -> bool: ...
+
+    @property
+    @abc.abstractmethod
+    def buffered_bytes(self) -> int:
+        """Bytes sent that the other side has not got yet, as far as is known here."""
 
 
 #: Awaited for every connection that opens, on the handler's own loop; it must not wait for the connection's end.
@@ -105,4 +120,12 @@ class ConnectionHandler(abc.ABC):
         """Leave the topic and close all connections. Never raises; closing twice is harmless."""
 
 
-__all__ = ["MAX_FRAME_BYTES", "Connection", "ConnectionHandler", "HandlerConfig", "OnConnection", "RemotePeer"]
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "Connection",
+    "ConnectionHandler",
+    "HandlerConfig",
+    "OnConnection",
+    "RemotePeer",
+    "checked_frame",
+]
