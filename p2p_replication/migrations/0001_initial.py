@@ -1,5 +1,4 @@
 
-
 import django.db.models.deletion
 import p2p_replication.models.replica
 from django.conf import settings
@@ -179,6 +178,7 @@ class Migration(migrations.Migration):
                 ('replica_id', models.CharField(editable=False, max_length=32, unique=True)),
                 ('secret_key', p2p_replication.models.replica.SecretKeyField()),
                 ('sequence', models.BigIntegerField(default=0, editable=False)),
+                ('unsettled_through', models.BigIntegerField(default=0, editable=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={

@@ -118,9 +118,7 @@ class _Barrier:
         if pool.cancelled_at is not None:
             raise ConfigurationError(f"The pool {pool} is cancelled.")
         if not pool.has_live_worker:
-            raise WorkerNotRunning(
-                f"No worker serves the pool {pool}. Start one with: python manage.py runp2psync"
-            )
+            raise WorkerNotRunning(f"No worker serves the pool {pool}. Start one with: python manage.py runp2psync")
         if self.target is None:
             waiting = ChangeLogEntry.objects.filter(id__lte=self.last_entry).count()
             if waiting:
@@ -153,8 +151,8 @@ def sync_p2p(
     *,
     account: str = "default",
     where: Mapping[str, Any] | None = None,
-    pull: Mapping[str, Any] | None = {},  # noqa: B006 (never changed; None means off)
-    push: Mapping[str, Any] | None = {},  # noqa: B006
+    pull: Mapping[str, Any] | None = {},
+    push: Mapping[str, Any] | None = {},
     is_peer_valid: Callable[..., bool] | None = None,
     connection_handler: str = "default",
 ) -> PoolHandle:
@@ -207,7 +205,7 @@ def declare(
 ) -> PoolHandle:
     """Store the declaration (options are checked already)."""
     with transaction.atomic():
-        pool, created = Pool.objects.get_or_create(
+        pool, _ = Pool.objects.get_or_create(
             account=account,
             topic=topic,
             defaults={"connection_handler": connection_handler, "is_peer_valid": is_peer_valid},

@@ -28,6 +28,8 @@ class Replica(models.Model):
     replica_id = models.CharField(max_length=32, unique=True, editable=False)
     secret_key = SecretKeyField(editable=False)
     sequence = models.BigIntegerField(default=0, editable=False)
+    #: Log entries up to this id were posted in slices: digests of their rows may already hold later writes.
+    unsettled_through = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

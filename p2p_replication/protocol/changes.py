@@ -1,0 +1,166 @@
+"""Rows between the ledger and the wire: one record a row here, columns in ``messages.Rows``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from p2p_replication.protocol.clock import NEVER
+from p2p_replication.protocol.framing import RemoteProtocolError
+from p2p_replication.protocol.messages import Rows
+from p2p_replication.protocol.row_state import RowState
+
+#: The largest clock, counter and sequence number: what a database's big integer holds.
+MAX_INTEGER = 2**63 - 1
+
+
+class ChangedRow(NamedTuple):
+    """One row's version with its values, as it travels."""
+
+    key: Any
+    seq: int
+    dots: Mapping[str, int]
+    born: tuple[str, int]
+    state: RowState
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """What storage read for a peer from one snapshot.
+
+    ``vector`` is given only if the batch reaches the end of its snapshot.
+    """
+
+    start: str
+    from_seq: int
+    to_seq: int
+    rows: Rows
+    count: int
+    vector: dict[str, int] | None
+    #: The asker's cursor that ``from_seq`` continues (one of an earlier start of ours, perhaps).
+    continues: tuple[str, int] | None = None
+    #: Rows of the snapshot still to come, counted once a pull; None: as before, less these.
+    remaining: int | None = None
+
+
+@dataclass(frozen=True)
+class PushBatch:
+    """Own changes above ``push_from``; None rows if they are too many for a push."""
+
+    push_from: int
+    push_to: int
+    origin: str
+    rows: Rows | None
+    count: int
+
+
+def pack_rows(fields: Sequence[str], rows: Sequence[ChangedRow]) -> Rows:
+    """Turn rows into columns. ``fields`` must name every field that a row has."""
+    numbers = {name: i for i, name in enumerate(fields)}
+    origins: dict[str, int] = {}
+
+    def number(origin: str) -> int:
+        return origins.setdefault(origin, len(origins))
+
+    packed = Rows([], [], [], [], [], {}, {}, [], {}, {}, {}, list(fields), [[] for _ in fields], {})
+    last_seq = last_clock = 0
+    for i, row in enumerate(rows):
+        state = row.state
+        packed.keys.append(row.key)
+        packed.seqs.append(row.seq - last_seq)
+        packed.clocks.append(state.clock - last_clock)
+        last_seq, last_clock = row.seq, state.clock
+        items = iter(row.dots.items())
+        dot = next(items)
+        packed.dot_origins.append(number(dot[0]))
+        packed.dot_counters.append(dot[1])
+        if len(row.dots) > 1:
+            packed.more_dots[i] = {number(origin): counter for origin, counter in items}
+        if row.born != dot:
+            packed.born[i] = (number(row.born[0]), row.born[1])
+        if state.inserted != state.clock:
+            packed.inserted[i] = state.inserted
+        if state.deleted != NEVER:
+            packed.deleted[i] = state.deleted
+        if state.field_clocks:
+            packed.field_clocks[i] = {numbers[name]: clock for name, clock in state.field_clocks.items()}
+        values = state.values
+        if len(values) != len(fields):
+            packed.partial[i] = [numbers[name] for name in values]
+            for name, column in zip(fields, packed.columns, strict=True):
+                column.append(values.get(name))
+        else:
+            for name, column in zip(fields, packed.columns, strict=True):
+                column.append(values[name])
+    packed.origins.extend(origins)
+    return packed
+
+
+def unpack_rows(rows: Rows) -> Iterator[ChangedRow]:
+    """Turn columns into rows. ``check_rows`` must have passed."""
+    seq = clock = 0
+    fields, origins = rows.fields, rows.origins
+    by_row: Sequence[tuple[Any, ...]] = list(zip(*rows.columns, strict=True)) if rows.columns else [()] * len(rows.keys)
+    for i, key in enumerate(rows.keys):
+        seq += rows.seqs[i]
+        clock += rows.clocks[i]
+        dot = (origins[rows.dot_origins[i]], rows.dot_counters[i])
+        dots = {dot[0]: dot[1]}
+        if i in rows.more_dots:
+            dots.update((origins[o], counter) for o, counter in rows.more_dots[i].items())
+        born = dot
+        if i in rows.born:
+            born = (origins[rows.born[i][0]], rows.born[i][1])
+        if i in rows.partial:
+            values = {fields[n]: by_row[i][n] for n in rows.partial[i]}
+        else:
+            values = dict(zip(fields, by_row[i], strict=True))
+        clocks = {fields[n]: c for n, c in rows.field_clocks[i].items()} if i in rows.field_clocks else None
+        inserted = rows.inserted.get(i, clock)
+        yield ChangedRow(key, seq, dots, born, RowState(inserted, rows.deleted.get(i, NEVER), clock, values, clocks))
+
+
+def check_rows(rows: Rows) -> None:
+    """Raise RemoteProtocolError unless the columns fit together and every number is in range."""
+    count = len(rows.keys)
+    lists = (rows.seqs, rows.dot_origins, rows.dot_counters, rows.clocks, *rows.columns)
+    if any(len(column) != count for column in lists) or len(rows.columns) != len(rows.fields):
+        raise RemoteProtocolError("the columns of a batch differ in length")
+    if len(set(rows.fields)) != len(rows.fields):
+        raise RemoteProtocolError("a field is named twice in a batch")
+    origins, fields = len(rows.origins), len(rows.fields)
+
+    def in_range(numbers: Any, end: int) -> bool:
+        return all(0 <= n < end for n in numbers)
+
+    fits = (
+        in_range(rows.dot_origins, origins)
+        and all(in_range(row, count) for row in (rows.more_dots, rows.born, rows.inserted, rows.deleted))
+        and all(in_range(row, count) for row in (rows.field_clocks, rows.partial))
+        and all(in_range(dots, origins) for dots in rows.more_dots.values())
+        and in_range((origin for origin, _ in rows.born.values()), origins)
+        and all(in_range(clocks, fields) for clocks in rows.field_clocks.values())
+        and all(in_range(numbers, fields) for numbers in rows.partial.values())
+    )
+    if not fits:
+        raise RemoteProtocolError("a batch names a row, field or origin that is not in it")
+    seq = clock = 0
+    for step, tick in zip(rows.seqs, rows.clocks, strict=True):
+        seq, clock = seq + step, clock + tick
+        if step <= 0 or seq > MAX_INTEGER or not 0 <= clock <= MAX_INTEGER:
+            raise RemoteProtocolError("a batch has a seq that does not rise, or a clock out of range")
+    numbers = [*rows.dot_counters, *rows.inserted.values(), *(counter for _, counter in rows.born.values())]
+    numbers += [c for dots in rows.more_dots.values() for c in dots.values()]
+    numbers += [c for clocks in rows.field_clocks.values() for c in clocks.values()]
+    if not all(0 <= n <= MAX_INTEGER for n in numbers) or not all(
+        -1 <= n <= MAX_INTEGER for n in rows.deleted.values()
+    ):
+        raise RemoteProtocolError("a counter or clock out of range")
+    if not all(type(key) in (str, bytes, int) for key in rows.keys):
+        raise RemoteProtocolError("a key that is no text, bytes or integer")
+    if len(set(rows.keys)) != count:
+        raise RemoteProtocolError("a key comes twice in a batch")
+    scalar = (str, bytes, int, float, bool, type(None))
+    if not all(type(value) in scalar for column in rows.columns for value in column):
+        raise RemoteProtocolError("a value that is no plain one")

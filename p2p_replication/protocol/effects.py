@@ -1,0 +1,81 @@
+"""What a session wants done by its surroundings. The replicator carries them out, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2p_replication.protocol.messages import Changes, Hello
+
+
+@dataclass(frozen=True)
+class Send:
+    frames: list[bytes]
+
+
+@dataclass(frozen=True)
+class PeerIntroduced:
+    """The peer's HELLO and AUTH are right: call ``accept()``, or ``close()`` to refuse it."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True)
+class WantPull:
+    """The peer has something that this replica lacks (``initial``: or may have): call ``pull()`` when it suits."""
+
+    model: str
+    initial: bool = False
+
+
+@dataclass(frozen=True)
+class PullDone:
+    model: str
+
+
+@dataclass(frozen=True)
+class ReadChanges:
+    """Read a batch for the peer; give it back with ``changes_read``."""
+
+    model: str
+    round: int
+    vector: dict[str, int]
+    #: ``after`` of a batch already sent in this round, or None: then map the asker's cursor.
+    after: int | None
+    cursor_start: str
+    cursor_seq: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class ReadPush:
+    """Read own changes above ``push_from``; give them back with ``push_read``."""
+
+    model: str
+    push_from: int
+
+
+@dataclass(frozen=True)
+class ApplyChanges:
+    """Apply a batch; give the outcome back with ``changes_applied``."""
+
+    changes: Changes
+
+
+@dataclass(frozen=True)
+class PeerError:
+    """Something that people should see; the session goes on."""
+
+    text: str
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The session is over: close the connection."""
+
+    reason: str
+    #: It ended as one side broke the rules or was refused, not by a plain goodbye.
+    is_error: bool = False
+
+
+Effect = Send | PeerIntroduced | WantPull | PullDone | ReadChanges | ReadPush | ApplyChanges | PeerError | Closed

@@ -1,0 +1,113 @@
+"""Messages to frames and back.
+
+A frame is ``version (1 byte) | type and flags (1 byte) | body``. Flag 0x40: the body is zstd. Flag 0x80: more frames
+of this message follow; the receiver puts the bodies together. The channel is ordered, so fragments never interleave.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import zstandard
+
+from p2p_replication.protocol.messages import NUMBERS, TYPES, Message
+
+WIRE_VERSION = 1
+COMPRESSED = 0x40
+MORE = 0x80
+TYPE_MASK = 0x3F
+#: A frame's limit, header included: what any WebRTC peer takes.
+MAX_FRAME = 65_536
+#: Limits of a whole message, on the wire and unpacked.
+MAX_MESSAGE = 8 * 1024 * 1024
+MAX_UNPACKED = 64 * 1024 * 1024
+#: Below this size compression costs more than it saves.
+COMPRESS_FROM = 256
+COMPRESSION_LEVEL = 3
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoders = {number: msgspec.msgpack.Decoder(message) for number, message in TYPES.items()}
+
+
+class RemoteProtocolError(Exception):
+    """The other side sent something that no correct peer sends."""
+
+
+class LocalProtocolError(Exception):
+    """This side asked for something that the protocol can't do."""
+
+
+class Encoder:
+    """Encodes messages to lists of frames."""
+
+    def __init__(self) -> None:
+        self._compress = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress
+
+    def encode(self, message: Message) -> list[bytes]:
+        """Return the frames of a message. Raises LocalProtocolError if it is too large."""
+        body = _encode(message)
+        flags = NUMBERS[type(message)]
+        if len(body) > MAX_UNPACKED:
+            raise LocalProtocolError(f"a {type(message).__name__} of {len(body)} bytes is above {MAX_UNPACKED}")
+        if len(body) >= COMPRESS_FROM:
+            packed = self._compress(body)
+            if len(packed) < len(body):
+                body, flags = packed, flags | COMPRESSED
+        if len(body) > MAX_MESSAGE:
+            raise LocalProtocolError(f"a {type(message).__name__} of {len(body)} packed bytes is above {MAX_MESSAGE}")
+        room = MAX_FRAME - 2
+        parts = [body[i : i + room] for i in range(0, len(body), room)] or [b""]
+        last = len(parts) - 1
+        return [bytes((WIRE_VERSION, flags | (MORE if i < last else 0))) + part for i, part in enumerate(parts)]
+
+
+class Decoder:
+    """Puts frames together to messages."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._flags = -1
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_MESSAGE)
+
+    def feed(self, frame: bytes) -> Message | None:
+        """Take one frame; return the message it completes, if it does.
+
+        Raises RemoteProtocolError for anything malformed or above the limits.
+        """
+        if len(frame) < 2:
+            raise RemoteProtocolError(f"a frame of {len(frame)} bytes")
+        if frame[0] != WIRE_VERSION:
+            raise RemoteProtocolError(f"wire version {frame[0]}; this side speaks {WIRE_VERSION}")
+        flags = frame[1] & ~MORE
+        if self._parts and flags != self._flags:
+            raise RemoteProtocolError("a fragmented message was interrupted by another one")
+        self._flags = flags
+        self._parts.append(frame[2:])
+        self._size += len(frame) - 2
+        if self._size > MAX_MESSAGE:
+            raise RemoteProtocolError(f"a message above {MAX_MESSAGE} bytes")
+        if frame[1] & MORE:
+            return None
+        body = b"".join(self._parts)
+        self._parts, self._size = [], 0
+        return self._decode(flags, body)
+
+    def _decode(self, flags: int, body: bytes) -> Message:
+        decoder = _decoders.get(flags & TYPE_MASK)
+        if decoder is None:
+            raise RemoteProtocolError(f"unknown message type {flags & TYPE_MASK}")
+        if flags & COMPRESSED:
+            body = self._unpack(body)
+        try:
+            return decoder.decode(body)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+            raise RemoteProtocolError(f"malformed {TYPES[flags & TYPE_MASK].__name__}: {error}") from error
+
+    def _unpack(self, body: bytes) -> bytes:
+        try:
+            size = zstandard.frame_content_size(body)
+            if not 0 <= size <= MAX_UNPACKED:
+                raise RemoteProtocolError(f"a message that unpacks to {size} bytes, above {MAX_UNPACKED}")
+            return self._decompressor.decompress(body, max_output_size=MAX_UNPACKED)
+        except zstandard.ZstdError as error:
+            raise RemoteProtocolError(f"malformed zstd body: {error}") from error

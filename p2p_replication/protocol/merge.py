@@ -1,0 +1,63 @@
+"""The join of two row states: commutative, associative, idempotent (a join semilattice; Shapiro et al., 2011)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from p2p_replication.protocol.row_state import RowState, order_of, same_value
+
+
+class Joined(NamedTuple):
+    state: RowState
+    #: The result says nothing that the local state did not say.
+    is_local: bool
+    #: The result says nothing that the incoming state did not say.
+    is_incoming: bool
+
+
+def join(a: RowState, b: RowState) -> RowState:
+    return join_into(a, b).state
+
+
+def join_into(local: RowState, incoming: RowState) -> Joined:
+    """Join an incoming state into a local one, and tell which of the two the result equals.
+
+    The greater ``inserted``, the greater ``deleted``, each field by the greater clock and, where clocks are equal,
+    by the greater value; then fields at or below ``deleted`` are dropped: a delete beats every edit of the life it
+    ended, an insert after it starts anew.
+    """
+    inserted = max(local.inserted, incoming.inserted)
+    deleted = max(local.deleted, incoming.deleted)
+    is_local = inserted == local.inserted and deleted == local.deleted
+    is_incoming = inserted == incoming.inserted and deleted == incoming.deleted
+    mine, theirs = local.fields(), incoming.fields()
+    fields: dict[str, tuple[int, Any]] = {}
+    for name in mine.keys() | theirs.keys():
+        a, b = mine.get(name), theirs.get(name)
+        winner = _later(a, b)
+        keeps_a, keeps_b = winner is a, winner is b
+        if a is not None and b is not None and a[0] == b[0] and same_value(a[1], b[1]):
+            keeps_a = keeps_b = True
+        if winner[0] <= deleted:
+            # What is dropped must count as a difference to the side that still holds it.
+            is_local = is_local and a is None
+            is_incoming = is_incoming and b is None
+            continue
+        is_local = is_local and keeps_a
+        is_incoming = is_incoming and keeps_b
+        fields[name] = winner
+    if is_local:
+        return Joined(local, True, is_incoming)
+    if is_incoming:
+        return Joined(incoming, False, True)
+    return Joined(RowState.of(inserted, deleted, fields), False, False)
+
+
+def _later(a: tuple[int, Any] | None, b: tuple[int, Any] | None) -> tuple[int, Any]:
+    if a is None or b is None:
+        winner = a or b
+        assert winner is not None
+        return winner
+    if a[0] != b[0]:
+        return a if a[0] > b[0] else b
+    return a if order_of(a[1]) >= order_of(b[1]) else b

@@ -1,0 +1,164 @@
+"""The messages of the wire (DESIGN 5), as frozen msgpack structs. docs/protocol.md describes them for other languages.
+
+Origins are hex strings in vectors; rows name them by their place in the message's own list.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=False):
+    """Base of all messages. A newer peer may append fields; an older one ignores them."""
+
+
+class ModelOffer(Message):
+    """A model that takes part, and what has to agree for it to replicate."""
+
+    label: str
+    #: ``{field: type}``
+    fields: dict[str, str]
+    #: ``{field: merge kind}``
+    merge: dict[str, str] = {}
+    #: The canonical filter; equal filters are equal strings.
+    filter: str = ""
+
+
+class Hello(Message):
+    protocol: int
+    replica: str
+    #: Ed25519 public key, 32 bytes.
+    key: bytes
+    #: 32 random bytes of this connection.
+    nonce: bytes
+    #: The origin of this start of the worker.
+    start: str
+    name: str
+    #: Milliseconds since the epoch.
+    time: int
+    models: list[ModelOffer]
+
+
+class Auth(Message):
+    #: Ed25519 signature over ``session.auth_payload``.
+    signature: bytes
+
+
+class State(Message):
+    """Entries of the sender's vector that the receiver may not know of."""
+
+    model: str
+    vector: dict[str, int]
+
+
+class Request(Message):
+    """Asks for all rows that ``vector`` does not cover, from a cursor on."""
+
+    model: str
+    #: Number of this pull, chosen by the asker, given back in the answer.
+    round: int
+    vector: dict[str, int]
+    #: ``(sender's start, seq)`` of the asker's durable cursor.
+    cursor_start: str
+    cursor_seq: int
+    #: At most so many rows a batch; 0 leaves it to the sender.
+    batch_size: int = 0
+
+
+class Rows(Message):
+    """Rows by columns. Every list has one item a row; dicts hold the exceptions, by row number."""
+
+    #: Keys in wire form.
+    keys: list[Any]
+    #: The sender's ``seq``, as differences to the row before (the first to 0).
+    seqs: list[int]
+    origins: list[str]
+    dot_origins: list[int]
+    dot_counters: list[int]
+    more_dots: dict[int, dict[int, int]]
+    #: Born dots that differ from the dot: ``{row: (origin, counter)}``.
+    born: dict[int, tuple[int, int]]
+    #: Clocks, as differences to the row before.
+    clocks: list[int]
+    #: ``inserted`` where it differs from the clock.
+    inserted: dict[int, int]
+    #: ``deleted`` where there was a delete.
+    deleted: dict[int, int]
+    #: ``{row: {field number: clock}}``
+    field_clocks: dict[int, dict[int, int]]
+    fields: list[str]
+    #: One list for each field.
+    columns: list[list[Any]]
+    #: Rows that have only some of the fields: ``{row: [field number, ...]}``.
+    partial: dict[int, list[int]]
+
+
+class Changes(Message):
+    """A batch of rows: of a pull (``round`` > 0) or pushed (``round`` 0).
+
+    ``from_seq``/``to_seq`` is the part of the sender's ledger that the batch covers. ``claim`` is what the receiver
+    has after it: in a pull the sender's vector, carried only by the batch that reaches the end of its snapshot;
+    in a push ``{own origin: counter}``, which counts only if the receiver's vector reaches ``push_from``.
+    """
+
+    model: str
+    #: Number of this batch in the session, given back in the ACK.
+    serial: int
+    round: int
+    start: str
+    from_seq: int
+    to_seq: int
+    #: The asker's cursor that ``from_seq`` stands for, in the first batch of a pull.
+    continues: tuple[str, int] | None
+    push_from: int
+    claim: dict[str, int] | None
+    #: Rows of the snapshot that are still to come (an estimate, for people).
+    remaining: int
+    rows: Rows
+
+
+class Ack(Message):
+    """Batch ``serial`` is committed (``taken``: with its claim)."""
+
+    serial: int
+    taken: bool
+
+
+class Ping(Message):
+    time: int
+
+
+class Pong(Message):
+    time: int
+
+
+class Error(Message):
+    """Something is wrong; with a model only that model ends, without one the connection."""
+
+    code: str
+    text: str
+    model: str = ""
+
+
+class Bye(Message):
+    reason: str
+
+
+#: The type byte of each message. Never reuse a number.
+TYPES: dict[int, type[Message]] = {
+    1: Hello,
+    2: Auth,
+    3: State,
+    4: Request,
+    5: Changes,
+    6: Ack,
+    7: Ping,
+    8: Pong,
+    9: Error,
+    10: Bye,
+}
+NUMBERS: dict[type[Message], int] = {message: number for number, message in TYPES.items()}

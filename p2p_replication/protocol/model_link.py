@@ -1,0 +1,70 @@
+"""What one session knows about one model: what each side has, what is asked, sent and announced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2p_replication.protocol.version_vector import Vector, beyond, covers, joined
+
+
+@dataclass
+class Serve:
+    """A pull of the peer that this side is answering."""
+
+    round: int
+    vector: Vector
+    cursor_start: str
+    cursor_seq: int
+    batch_size: int
+    #: The last ``seq`` sent in this round, or None before the first batch.
+    after: int | None = None
+    reading: bool = False
+    remaining: int = 0
+
+
+@dataclass
+class ModelLink:
+    """One model between this replica and one peer."""
+
+    label: str
+    #: What this replica has, as of the last word from storage.
+    local: Vector = field(default_factory=dict)
+    #: The last counter this replica gave in this model.
+    own_counter: int = 0
+    #: What the peer has, as far as it said or was sent; None until its first REQUEST.
+    peer: Vector | None = None
+    #: What the peer knows of ``local``.
+    told: Vector = field(default_factory=dict)
+    #: What the peer said it has.
+    announced: Vector = field(default_factory=dict)
+    #: The pull of this side: its number, and whether it is under way.
+    round: int = 0
+    pulling: bool = False
+    pulled_once: bool = False
+    wanted: bool = False
+    #: Rows of a running pull that are still to come.
+    remaining: int = 0
+    #: Batches of the peer that are being applied.
+    applying: int = 0
+    serve: Serve | None = None
+    pushing: bool = False
+    announce_pending: bool = False
+    #: What the peer has committed, by its own word.
+    confirmed: Vector = field(default_factory=dict)
+    rows_in: int = 0
+    rows_out: int = 0
+
+    def lacks_announced(self) -> bool:
+        return not covers(self.local, self.announced)
+
+    @property
+    def complete(self) -> bool:
+        """Everything the peer announced is applied here."""
+        return self.pulled_once and not self.pulling and not self.applying and not self.lacks_announced()
+
+    def to_announce(self) -> Vector:
+        """Return the entries of ``local`` that the peer neither has nor was told of."""
+        return beyond(beyond(self.local, self.told), self.peer or {})
+
+    def peer_has(self, vector: Vector) -> None:
+        self.peer = joined(self.peer or {}, vector)

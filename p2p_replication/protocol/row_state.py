@@ -1,0 +1,106 @@
+"""The state of one row: ``(inserted, deleted, {field: (clock, value)})`` (DESIGN 3).
+
+Values are canonical wire values: None, bool, int, float, str or bytes, so that every replica orders and compares
+them alike, whatever its database.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from p2p_replication.protocol.clock import NEVER
+
+Value = None | bool | int | float | str | bytes
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class RowState:
+    """An immutable row state, stored compactly.
+
+    Attributes:
+        inserted: clock of the latest insert.
+        deleted: clock of the latest delete, -1 if there was none.
+        clock: clock of every field that ``field_clocks`` does not name.
+        values: ``{field: value}``; a field that is missing is bottom: known to nobody who wrote the row.
+        field_clocks: ``{field: clock}`` of the fields whose clock is another.
+    """
+
+    __slots__ = ("clock", "deleted", "field_clocks", "inserted", "values")
+
+    def __init__(
+        self,
+        inserted: int,
+        deleted: int = NEVER,
+        clock: int = 0,
+        values: Mapping[str, Any] | None = None,
+        field_clocks: Mapping[str, int] | None = None,
+    ) -> None:
+        self.inserted = inserted
+        self.deleted = deleted
+        self.clock = clock
+        self.values: Mapping[str, Any] = values if values is not None else {}
+        self.field_clocks: Mapping[str, int] = field_clocks if field_clocks is not None else {}
+
+    @classmethod
+    def of(cls, inserted: int, deleted: int, fields: Mapping[str, tuple[int, Any]]) -> RowState:
+        """Build the compact form: the commonest clock is the row's."""
+        if not fields:
+            return cls(inserted, deleted, max(inserted, deleted))
+        clocks = Counter(clock for clock, _ in fields.values())
+        clock = max(clocks, key=lambda c: (clocks[c], c))
+        return cls(
+            inserted,
+            deleted,
+            clock,
+            {name: value for name, (_, value) in fields.items()},
+            {name: c for name, (c, _) in fields.items() if c != clock},
+        )
+
+    @property
+    def alive(self) -> bool:
+        return self.inserted > self.deleted
+
+    def clock_of(self, field: str) -> int:
+        return self.field_clocks.get(field, self.clock)
+
+    def fields(self) -> dict[str, tuple[int, Any]]:
+        return {name: (self.field_clocks.get(name, self.clock), value) for name, value in self.values.items()}
+
+    def latest(self) -> int:
+        """Return the greatest clock anywhere in the state: a new write must be above it."""
+        latest = max(self.inserted, self.deleted)
+        if self.values:
+            latest = max(latest, self.clock, *self.field_clocks.values())
+        return latest
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RowState):
+            return NotImplemented
+        if (self.inserted, self.deleted) != (other.inserted, other.deleted):
+            return False
+        mine, theirs = self.fields(), other.fields()
+        return mine.keys() == theirs.keys() and all(
+            mine[name][0] == theirs[name][0] and same_value(mine[name][1], theirs[name][1]) for name in mine
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"RowState(inserted={self.inserted}, deleted={self.deleted}, fields={self.fields()!r})"
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Equality of canonical values: by type and bits, so that 1, 1.0 and True differ and NaN equals itself."""
+    if type(a) is not type(b):
+        return False
+    return bool(a == b) if type(a) is not float else _encode(a) == _encode(b)
+
+
+def order_of(value: Any) -> bytes:
+    """Return a key that orders canonical values of any type in the same way everywhere."""
+    return _encode(value)

@@ -1,0 +1,532 @@
+"""The replication session between two replicas, sans-IO: bytes and events in, effects out.
+
+The rules of vectors, cursors, pulls and pushes are those of DESIGN 4; each has a counterexample without it. The
+session draws no time and no randomness: ``now`` (seconds, any monotonic origin) and the nonce come in as arguments.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from p2p_replication.protocol import effects as fx
+from p2p_replication.protocol.changes import MAX_INTEGER, PushBatch, ReadBatch, check_rows
+from p2p_replication.protocol.framing import Decoder, Encoder, RemoteProtocolError
+from p2p_replication.protocol.messages import (
+    PROTOCOL_VERSION,
+    Ack,
+    Auth,
+    Bye,
+    Changes,
+    Error,
+    Hello,
+    Message,
+    ModelOffer,
+    Ping,
+    Pong,
+    Request,
+    State,
+)
+from p2p_replication.protocol.model_link import ModelLink, Serve
+from p2p_replication.protocol.version_vector import Vector, joined
+
+MAX_VECTOR = 100_000
+#: A peer that keeps to its window never has so much on its way.
+MAX_UNAPPLIED = 64 * 1024 * 1024
+
+
+class Phase(enum.Enum):
+    HELLO = "waiting for HELLO"
+    AUTH = "waiting for AUTH"
+    INTRODUCED = "waiting to be accepted"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+#: Which messages a peer may send in which phase.
+ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
+    Phase.HELLO: (Hello, Ping, Pong, Error, Bye),
+    Phase.AUTH: (Auth, Ping, Pong, Error, Bye),
+    # The peer may have accepted us already: what it sends waits until we have decided too.
+    Phase.INTRODUCED: (State, Request, Changes, Ack, Ping, Pong, Error, Bye),
+    Phase.OPEN: (State, Request, Changes, Ack, Ping, Pong, Error, Bye),
+    Phase.CLOSED: (),
+}
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """What a session is told at its start.
+
+    Args:
+        sign: ``payload -> signature`` with this replica's key.
+        verify: ``(public key, signature, payload) -> bool``.
+        local_fingerprint, remote_fingerprint: of the transport's certificates; both ends sign them.
+        window: bytes of unacknowledged batches that may be on their way to the peer.
+        heartbeat, timeout: seconds of silence until a PING, and until the peer is given up.
+    """
+
+    replica_id: str
+    start: str
+    name: str
+    topic: str
+    public_key: bytes
+    nonce: bytes
+    now_ms: int
+    models: tuple[ModelOffer, ...]
+    sign: Callable[[bytes], bytes]
+    verify: Callable[[bytes, bytes, bytes], bool]
+    local_fingerprint: bytes = b""
+    remote_fingerprint: bytes = b""
+    window: int = 256 * 1024
+    heartbeat: float = 2.5
+    timeout: float = 8.0
+    pull_timeout: float = 60.0
+    batch_sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+def auth_payload(topic: str, signer: Hello, other: Hello, signer_print: bytes, other_print: bytes) -> bytes:
+    """Return what AUTH signs: this topic, these two replicas, certificates and nonces, in the signer's order."""
+    parts = [b"p2p_replication auth 1", topic.encode(), signer.replica.encode(), other.replica.encode(), signer.key,
+             other.key, signer_print, other_print, signer.nonce, other.nonce]  # fmt: skip
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+class Session:
+    """One connection to one peer, for all models of a pool.
+
+    Call a method for each event, then ``drain()`` for what has to be done. Methods never raise for anything the peer
+    did: that ends in a ``Closed`` effect.
+    """
+
+    def __init__(self, config: SessionConfig, now: float) -> None:
+        self.config = config
+        self.phase = Phase.HELLO
+        self.peer: Hello | None = None
+        self.links: dict[str, ModelLink] = {}
+        self.bytes_in = self.bytes_out = 0
+        self._encoder, self._decoder = Encoder(), Decoder()
+        self._effects: list[fx.Effect] = []
+        self._early: list[Message] = []
+        self._heard = self._pinged = now
+        self._pull_deadline: float | None = None
+        self._serial = 0
+        #: Batches sent and not acknowledged: serial -> (bytes, model, claim).
+        self._unacked: dict[int, tuple[int, str, Vector]] = {}
+        self._unacked_bytes = 0
+        #: Bytes of batches received and not applied yet: serial -> bytes.
+        self._unapplied: dict[int, int] = {}
+        self._message_bytes = 0
+        self._hello = Hello(
+            PROTOCOL_VERSION, config.replica_id, config.public_key, config.nonce, config.start, config.name,
+            config.now_ms, list(config.models),
+        )  # fmt: skip
+        self._send(self._hello)
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def drain(self) -> list[fx.Effect]:
+        """Return the effects that have gathered, in the order in which they must be carried out."""
+        gathered, self._effects = self._effects, []
+        return gathered
+
+    def receive(self, frame: bytes, now: float) -> None:
+        """Take one frame from the peer."""
+        if self.phase is Phase.CLOSED:
+            return
+        self._heard = now
+        self.bytes_in += len(frame)
+        self._message_bytes += len(frame)
+        try:
+            message = self._decoder.feed(frame)
+            if message is not None:
+                self._handle(message, now)
+                self._message_bytes = 0
+        except RemoteProtocolError as error:
+            self.close(f"the peer broke the protocol: {error}", code="protocol", is_error=True)
+
+    def accept(self, vectors: Mapping[str, tuple[Vector, int]], now: float) -> None:
+        """Let the introduced peer in.
+
+        Args:
+            vectors: for each of our models, what this replica has and the last own counter in it.
+        """
+        if self.phase is not Phase.INTRODUCED or self.peer is None:
+            return
+        self.phase = Phase.OPEN
+        for label, (vector, own_counter) in vectors.items():
+            if label in self.links:
+                self.links[label].local = dict(vector)
+                self.links[label].own_counter = own_counter
+        for label in self.links:
+            self._want(label, initial=True)
+        early, self._early = self._early, []
+        for message in early:
+            self._handle(message, now)
+
+    def pull(self, model: str, vector: Vector, cursor: tuple[str, int], now: float) -> None:
+        """Ask the peer for what it has in a model, from a durable cursor on."""
+        link = self.links.get(model)
+        if link is None or self.phase is not Phase.OPEN:
+            return
+        link.round += 1
+        link.pulling, link.wanted = True, False
+        link.local = joined(link.local, vector)
+        link.told = joined(link.told, vector)
+        self._pull_deadline = now + self.config.pull_timeout
+        size = self.config.batch_sizes.get(model, 0)
+        self._send(Request(model, link.round, dict(vector), cursor[0], cursor[1], size))
+
+    def changes_read(self, model: str, round: int, batch: ReadBatch) -> None:
+        """Give back what ``ReadChanges`` asked for."""
+        link = self.links.get(model)
+        if link is None or link.serve is None or link.serve.round != round or self.phase is not Phase.OPEN:
+            return
+        serve = link.serve
+        serve.reading, serve.after = False, batch.to_seq
+        serve.remaining = batch.remaining if batch.remaining is not None else max(serve.remaining - batch.count, 0)
+        self._send_changes(link, round, batch, 0, batch.vector, serve.remaining)
+        link.rows_out += batch.count
+        if batch.vector is None:
+            self._serve_more()
+            return
+        link.serve = None
+        # Optimistic: the channel is reliable. A receiver that could not take the claim asks again, with its vector.
+        link.peer_has(batch.vector)
+        link.told = joined(link.told, batch.vector)
+        link.local = joined(link.local, batch.vector)
+        self._tell(link)
+
+    def push_read(self, model: str, batch: PushBatch) -> None:
+        """Give back what ``ReadPush`` asked for."""
+        link = self.links.get(model)
+        if link is None or self.phase is not Phase.OPEN:
+            return
+        link.pushing = False
+        if link.serve is not None or link.peer is None:
+            return  # The pull that has begun meanwhile covers it.
+        if batch.rows is None:
+            self._announce(link)
+            return
+        claim = {batch.origin: batch.push_to}
+        if link.peer.get(batch.origin, 0) == batch.push_from and batch.push_to > batch.push_from:
+            read = ReadBatch(self.config.start, 0, 0, batch.rows, batch.count, None)
+            self._send_changes(link, 0, read, batch.push_from, claim, 0)
+            link.rows_out += batch.count
+            link.peer_has(claim)
+            link.told = joined(link.told, claim)
+            link.local = joined(link.local, claim)
+        self._tell(link)
+
+    def changes_applied(self, changes: Changes, vector: Vector, taken: bool, now: float) -> None:
+        """Give back the outcome of ``ApplyChanges``: this replica's vector now, and whether the claim was taken
+        (for a batch without a claim: whether the cursor moved)."""
+        model = changes.model
+        self._unapplied.pop(changes.serial, None)
+        link = self.links.get(model)
+        if link is None or self.phase is not Phase.OPEN:
+            return
+        link.applying -= 1
+        if self._pull_deadline is not None:
+            self._pull_deadline = now + self.config.pull_timeout
+        link.rows_in += len(changes.rows.keys)
+        link.local = joined(link.local, vector)
+        self._send(Ack(changes.serial, taken))
+        if changes.claim is not None:
+            link.announced = joined(link.announced, changes.claim)
+            if taken:
+                link.peer_has(changes.claim)
+                # The peer knows that we have what it claimed for us.
+                link.told = joined(link.told, changes.claim)
+        if changes.round and changes.round == link.round and link.pulling and (changes.claim is not None or not taken):
+            link.pulling, link.pulled_once = False, link.pulled_once or taken
+            link.remaining = 0
+            self._pull_deadline = None
+            self._effects.append(fx.PullDone(model))
+        if not taken or (not link.pulling and link.lacks_announced()):
+            self._want(model)
+
+    def local_changed(self, model: str, vector: Vector, own_counter: int) -> None:
+        """Storage has new versions: own ones that were posted, or others' that were applied."""
+        link = self.links.get(model)
+        if link is None:
+            return
+        link.local = joined(link.local, vector)
+        link.own_counter = max(link.own_counter, own_counter)
+        if self.phase is Phase.OPEN:
+            self._tell(link)
+
+    @property
+    def wants_tick_soon(self) -> bool:
+        """Announcements have gathered: ``tick`` within some tens of milliseconds."""
+        return any(link.announce_pending for link in self.links.values())
+
+    def tick(self, now: float) -> None:
+        """Let time pass: heartbeats, time-outs and gathered announcements."""
+        if self.phase is Phase.CLOSED:
+            return
+        if now - self._heard >= self.config.timeout:
+            self.close(f"no sign of life for {self.config.timeout:g} s", is_error=True)
+            return
+        if self._pull_deadline is not None and now >= self._pull_deadline:
+            self.close(f"no answer to a pull within {self.config.pull_timeout:g} s", is_error=True)
+            return
+        if now - max(self._heard, self._pinged) >= self.config.heartbeat:
+            self._pinged = now
+            self._send(Ping(int(now * 1000)))
+        for link in self.links.values():
+            if link.announce_pending and self.phase is Phase.OPEN:
+                self._announce(link)
+
+    def refuse_model(self, model: str, text: str) -> None:
+        """End one model's part in this session, on both sides."""
+        if self.links.pop(model, None) is not None:
+            self._effects.append(fx.PeerError(text, model))
+            self._effects.append(fx.PullDone(model))
+            self._send(Error("model", text, model))
+
+    def close(self, reason: str, *, code: str = "", is_error: bool = False) -> None:
+        """End the session; the peer is told why."""
+        if self.phase is Phase.CLOSED:
+            return
+        self._send(Error(code, reason) if code else Bye(reason))
+        self._closed(reason, is_error)
+
+    def connection_lost(self, reason: str) -> None:
+        """The transport has ended."""
+        if self.phase is not Phase.CLOSED:
+            self._closed(reason, False)
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    def _handle(self, message: Message, now: float) -> None:
+        if not isinstance(message, ALLOWED[self.phase]):
+            raise RemoteProtocolError(f"{type(message).__name__} while {self.phase.value}")
+        match message:
+            case Hello():
+                self._on_hello(message)
+            case Auth():
+                self._on_auth(message)
+            case Ping():
+                self._send(Pong(message.time))
+            case Pong():
+                pass
+            case Bye():
+                self._closed(f"the peer left: {message.reason[:300]}", False)
+            case Error():
+                self._on_error(message)
+            case _ if self.phase is Phase.INTRODUCED:
+                self._early.append(message)
+                if len(self._early) > 1000:
+                    raise RemoteProtocolError("too many messages before the introduction was over")
+            case State():
+                self._on_state(message)
+            case Request():
+                self._on_request(message)
+            case Changes():
+                self._on_changes(message, now)
+            case Ack():
+                self._on_ack(message)
+
+    def _on_hello(self, hello: Hello) -> None:
+        if hello.protocol != PROTOCOL_VERSION:
+            text = f"protocol {hello.protocol}; this side speaks {PROTOCOL_VERSION}: update the older side"
+            self.close(text, code="version", is_error=True)
+            return
+        if len(hello.key) != 32 or len(hello.nonce) != 32 or not 1 <= len(hello.replica) <= 32:
+            raise RemoteProtocolError("a HELLO with a malformed key, nonce or replica id")
+        if not 1 <= len(hello.start) <= 16 or len(hello.name) > 200 or len(hello.models) > 1000:
+            raise RemoteProtocolError("a HELLO with an overlong field")
+        self.peer = hello
+        self.phase = Phase.AUTH
+        config = self.config
+        payload = auth_payload(config.topic, self._hello, hello, config.local_fingerprint, config.remote_fingerprint)
+        self._send(Auth(config.sign(payload)))
+
+    def _on_auth(self, auth: Auth) -> None:
+        peer, config = self.peer, self.config
+        assert peer is not None
+        payload = auth_payload(config.topic, peer, self._hello, config.remote_fingerprint, config.local_fingerprint)
+        if not config.verify(peer.key, auth.signature, payload):
+            text = "the peer's signature is wrong: another topic, or somebody between the two"
+            self.close(text, code="auth", is_error=True)
+            return
+        self.phase = Phase.INTRODUCED
+        theirs = {offer.label: offer for offer in peer.models}
+        for offer in config.models:
+            if offer.label in theirs:
+                reason = disagreement(offer, theirs[offer.label])
+                if reason:
+                    self._effects.append(fx.PeerError(reason, offer.label))
+                else:
+                    self.links[offer.label] = ModelLink(offer.label)
+        self._effects.append(fx.PeerIntroduced(peer))
+
+    def _on_error(self, error: Error) -> None:
+        text = f"the peer says: {error.text[:500]}"
+        if error.model:
+            self._effects.append(fx.PeerError(text, error.model))
+            if self.links.pop(error.model, None) is not None:
+                self._effects.append(fx.PullDone(error.model))
+        else:
+            self._closed(text, True)
+
+    def _on_state(self, state: State) -> None:
+        link = self.links.get(state.model)
+        if link is None:
+            return
+        check_vector(state.vector)
+        link.announced = joined(link.announced, state.vector)
+        if link.peer is not None:
+            link.peer_has(state.vector)
+        if link.lacks_announced() and not link.applying:
+            self._want(state.model)
+
+    def _on_request(self, request: Request) -> None:
+        link = self.links.get(request.model)
+        if link is None:
+            return
+        check_vector(request.vector)
+        if not 0 <= request.cursor_seq <= MAX_INTEGER or not 0 <= request.batch_size <= 100_000 or request.round < 1:
+            raise RemoteProtocolError("a REQUEST with numbers out of range")
+        link.peer = dict(request.vector)
+        link.confirmed = joined(link.confirmed, request.vector)
+        link.announced = joined(link.announced, request.vector)
+        link.told = {}
+        link.serve = Serve(
+            request.round, dict(request.vector), request.cursor_start, request.cursor_seq, request.batch_size
+        )
+        self._serve_more()
+        if link.lacks_announced() and link.pulled_once and not link.applying:
+            self._want(request.model)
+
+    def _on_changes(self, changes: Changes, now: float) -> None:
+        link = self.links.get(changes.model)
+        if link is None:
+            return
+        check_rows(changes.rows)
+        if changes.claim is not None:
+            check_vector(changes.claim)
+        if changes.round:
+            if self._pull_deadline is not None:
+                self._pull_deadline = now + self.config.pull_timeout
+            link.remaining = max(changes.remaining, 0)
+        link.applying += 1
+        self._unapplied[changes.serial] = self._message_bytes
+        if sum(self._unapplied.values()) > MAX_UNAPPLIED:
+            raise RemoteProtocolError(f"more than {MAX_UNAPPLIED} bytes sent without waiting for an ACK")
+        self._effects.append(fx.ApplyChanges(changes))
+
+    def _on_ack(self, ack: Ack) -> None:
+        sent = self._unacked.pop(ack.serial, None)
+        if sent is None:
+            return
+        size, model, claim = sent
+        self._unacked_bytes -= size
+        link = self.links.get(model)
+        if link is not None and ack.taken:
+            link.confirmed = joined(link.confirmed, claim)
+        self._serve_more()
+
+    # -- what to send ----------------------------------------------------------------------------------------------
+
+    def _tell(self, link: ModelLink) -> None:
+        """Let the peer have what is new here: own changes by push, others' by announcement."""
+        if link.serve is not None or link.peer is None:
+            return  # Its pull will end with our vector, or has yet to come.
+        has = link.peer.get(self.config.start, 0)
+        if link.local.get(self.config.start, 0) > has and not link.pushing:
+            if self._unacked_bytes < self.config.window:
+                link.pushing = True
+                self._effects.append(fx.ReadPush(link.label, has))
+            else:
+                link.announce_pending = True
+        rest = link.to_announce()
+        rest.pop(self.config.start, None)
+        if rest:
+            link.announce_pending = True
+
+    def _announce(self, link: ModelLink) -> None:
+        link.announce_pending = False
+        vector = link.to_announce()
+        if link.pushing:
+            vector.pop(self.config.start, None)
+        if vector and link.serve is None:
+            link.told = joined(link.told, vector)
+            self._send(State(link.label, vector))
+
+    def _serve_more(self) -> None:
+        for link in self.links.values():
+            serve = link.serve
+            if serve is None or serve.reading or self._unacked_bytes >= self.config.window:
+                continue
+            serve.reading = True
+            self._effects.append(
+                fx.ReadChanges(
+                    link.label, serve.round, serve.vector, serve.after, serve.cursor_start, serve.cursor_seq,
+                    serve.batch_size,
+                )
+            )  # fmt: skip
+
+    def _send_changes(
+        self,
+        link: ModelLink,
+        round: int,
+        batch: ReadBatch,
+        push_from: int,
+        claim: Vector | None,
+        remaining: int,
+    ) -> None:
+        self._serial += 1
+        message = Changes(
+            link.label, self._serial, round, batch.start, batch.from_seq, batch.to_seq, batch.continues, push_from,
+            claim, remaining, batch.rows,
+        )  # fmt: skip
+        size = self._send(message)
+        self._unacked[self._serial] = (size, link.label, claim or {})
+        self._unacked_bytes += size
+
+    def _want(self, model: str, *, initial: bool = False) -> None:
+        link = self.links[model]
+        if not link.wanted and not link.pulling:
+            link.wanted = True
+            self._effects.append(fx.WantPull(model, initial))
+
+    def _send(self, message: Message) -> int:
+        frames = self._encoder.encode(message)
+        size = sum(map(len, frames))
+        self.bytes_out += size
+        self._effects.append(fx.Send(frames))
+        return size
+
+    def _closed(self, reason: str, is_error: bool) -> None:
+        self.phase = Phase.CLOSED
+        for link in self.links.values():
+            link.pulling = False
+        self._effects.append(fx.Closed(reason, is_error))
+
+
+def disagreement(ours: ModelOffer, theirs: ModelOffer) -> str:
+    """Say why a model can't replicate between two offers of it, or return an empty text. Both sides find the same."""
+    for name in sorted(ours.fields.keys() & theirs.fields.keys()):
+        if ours.fields[name] != theirs.fields[name]:
+            kinds = " and ".join(sorted((ours.fields[name], theirs.fields[name])))
+            return f"{ours.label}.{name} has two types, {kinds}: migrate both sides to the same one"
+    if ours.fields.get("") != theirs.fields.get(""):
+        return f"{ours.label} has two kinds of key: migrate both sides to the same one"
+    if ours.merge != theirs.merge:
+        return f"{ours.label} declares different merges on the two sides: give both the same"
+    if ours.filter != theirs.filter:
+        return f"{ours.label} has two filters: give both sides the same where=, or the other subset its own topic"
+    return ""
+
+
+def check_vector(vector: Mapping[str, int]) -> None:
+    """Raise RemoteProtocolError unless this can be a version vector."""
+    if len(vector) > MAX_VECTOR:
+        raise RemoteProtocolError(f"a vector of {len(vector)} origins")
+    if not all(1 <= len(origin) <= 16 for origin in vector) or not all(
+        0 <= counter <= MAX_INTEGER for counter in vector.values()
+    ):
+        raise RemoteProtocolError("a vector with an origin or counter out of range")

@@ -1,0 +1,264 @@
+"""Applying a peer's rows: one transaction a slice, with its cursor and vector in it (DESIGN 4).
+
+A slice that the database refuses is split until the rows at fault are alone; those are parked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from django.db import DatabaseError
+
+from p2p_replication.models.ledger import EntryStatus
+from p2p_replication.models.replica import Applying
+from p2p_replication.protocol.changes import ChangedRow, unpack_rows
+from p2p_replication.protocol.clock import is_too_far_ahead
+from p2p_replication.protocol.framing import RemoteProtocolError
+from p2p_replication.protocol.merge import join_into
+from p2p_replication.protocol.messages import Changes
+from p2p_replication.protocol.row_state import RowState
+from p2p_replication.protocol.version_vector import Vector
+from p2p_replication.storage.ledger import Entry, load_entries, save_entries
+from p2p_replication.storage.parking import CLOCK, REFUSED, forget_parked, note_parked, parked_keys
+from p2p_replication.storage.posting import post_keys
+from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.table_changes import TableChanges
+from p2p_replication.storage.vectors import move_cursor, raise_vector, vector_of
+from p2p_replication.storage.versions import state_of, store_state
+
+MARKER = Applying._meta.db_table
+#: What a database raises for a row that it can't take.
+REFUSALS = (DatabaseError, OverflowError, ValueError, TypeError)
+
+
+@dataclass
+class Applied:
+    """The outcome of a batch: this replica's vector after it, and whether the claim (or the cursor) was taken."""
+
+    vector: Vector
+    taken: bool
+    #: Rows whose state changed here.
+    changed: int = 0
+    parked: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The part of the sender's ledger that a slice covers; the last slice carries the batch's claim."""
+
+    start: int
+    end: int
+    continues: tuple[str, int] | None
+    last: bool
+
+
+@dataclass
+class _Slice:
+    """What a slice came to; counted only once it is committed."""
+
+    changed: int = 0
+    parked: dict[str, tuple[str, str]] = field(default_factory=dict)
+    in_order: bool = True
+
+
+def apply_changes(
+    database: ReplicaDatabase, stream: StreamStore, declaration: int, peer: str, changes: Changes
+) -> Applied:
+    """Apply a batch of a peer.
+
+    Raises RemoteProtocolError for rows that no correct peer sends; nothing of their slice is applied then.
+    """
+    rows = [(_key(stream, row), row) for row in unpack_rows(changes.rows)]
+    outcome = Applied({}, taken=True)
+    position = changes.from_seq
+    while rows or position == changes.from_seq:
+        count = database.budget.rows()
+        piece, rows = rows[:count], rows[count:]
+        end = changes.to_seq if not rows else piece[-1][1].seq
+        continues = changes.continues if position == changes.from_seq else None
+        span = _Span(position, end, continues, last=not rows)
+        _apply_splitting(database, stream, declaration, peer, changes, piece, span, outcome)
+        position = max(end, position + 1)
+        if not rows:
+            break
+    outcome.vector = vector_of(database, stream, declaration)
+    return outcome
+
+
+def retry_parked(database: ReplicaDatabase, stream: StreamStore, limit: int = 500) -> int:
+    """Try parked entries again; return how many are parked no more."""
+    ended, after = 0, 0
+    while page := parked_keys(database, stream, min(limit, 100), after):
+        after = page[-1][0]
+        for key in [key for _, key in page]:
+            try:
+                with database.writing(), _marked(database):
+                    post_keys(database, stream, [key])
+                    entry = load_entries(database.connection, stream.id, [key]).get(key)
+                    if entry is None or entry.status != EntryStatus.PARKED:
+                        continue
+                    state = state_of(stream, entry, None)
+                    if is_too_far_ahead(state.latest(), database.now_ms(), database.max_skew_ms):
+                        continue
+                    plan = TableChanges(stream)
+                    plan.add(key, state, stream.table.read([key]).get(key))
+                    if plan.refused():
+                        continue
+                    plan.write()
+                    _store(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED)
+                    save_entries(database.connection, stream.id, [entry])
+                    forget_parked(database, stream, [key])
+                    ended += 1
+            except REFUSALS:
+                continue
+        limit -= len(page)
+        if limit <= 0:
+            break
+    return ended
+
+
+def _key(stream: StreamStore, row: ChangedRow) -> str:
+    try:
+        return stream.table.key_from_wire(row.key)
+    except ValueError as error:
+        raise RemoteProtocolError(str(error)) from error
+
+
+def _apply_splitting(
+    database: ReplicaDatabase,
+    stream: StreamStore,
+    declaration: int,
+    peer: str,
+    changes: Changes,
+    rows: Sequence[tuple[str, ChangedRow]],
+    span: _Span,
+    outcome: Applied,
+    refusal: str = "",
+) -> None:
+    """Apply rows in one transaction; if the database refuses them, in two, down to single rows, which are parked."""
+    try:
+        began = time.monotonic()
+        with database.writing():
+            done = _apply_slice(database, stream, rows, refusal)
+            if changes.round:
+                done.in_order = move_cursor(
+                    database, declaration, peer, changes.start, span.start, span.end, span.continues
+                )
+            if span.last and changes.claim is not None and outcome.taken and done.in_order:
+                done.in_order = _take_claim(database, stream, declaration, changes)
+        database.budget.measured(len(rows), time.monotonic() - began)
+    except REFUSALS as error:
+        database.forget_new_origins()
+        if refusal or not rows:
+            raise
+        if len(rows) == 1:
+            _apply_splitting(database, stream, declaration, peer, changes, rows, span, outcome, str(error) or "error")
+            return
+        middle = len(rows) // 2
+        cut = rows[middle - 1][1].seq
+        first = replace(span, end=cut, last=False)
+        _apply_splitting(database, stream, declaration, peer, changes, rows[:middle], first, outcome)
+        second = replace(span, start=cut, continues=None)
+        _apply_splitting(database, stream, declaration, peer, changes, rows[middle:], second, outcome)
+        return
+    outcome.changed += done.changed
+    outcome.taken = outcome.taken and done.in_order
+    outcome.parked.update({key: f"{reason}: {detail}" for key, (reason, detail) in done.parked.items()})
+
+
+def _take_claim(database: ReplicaDatabase, stream: StreamStore, declaration: int, changes: Changes) -> bool:
+    """Raise the vector to what the batch claims. A push counts only if the vector reaches where it begins."""
+    assert changes.claim is not None
+    if changes.round == 0:
+        vector = vector_of(database, stream, declaration)
+        if any(vector.get(origin, 0) < changes.push_from for origin in changes.claim):
+            return False
+    raise_vector(database, declaration, changes.claim)
+    return True
+
+
+class _marked:
+    """The marker that keeps the triggers from logging the applier's writes; gone before the commit."""
+
+    def __init__(self, database: ReplicaDatabase) -> None:
+        self.database = database
+
+    def __enter__(self) -> None:
+        with self.database.connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {MARKER} (id) VALUES (1)")
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        if error is None:
+            with self.database.connection.cursor() as cursor:
+                cursor.execute(f"DELETE FROM {MARKER}")
+
+
+def _apply_slice(
+    database: ReplicaDatabase, stream: StreamStore, rows: Sequence[tuple[str, ChangedRow]], refusal: str
+) -> _Slice:
+    done = _Slice()
+    if not rows:
+        return done
+    keys = [key for key, _ in rows]
+    post_keys(database, stream, keys)
+    ledger = load_entries(database.connection, stream.id, keys)
+    table_rows = stream.table.read(list(ledger)) if ledger else {}
+    plan = TableChanges(stream)
+    touched: list[tuple[Entry, RowState]] = []
+    was_parked: list[str] = []
+    now = database.now_ms()
+    for key, row in rows:
+        entry, state = ledger.get(key), row.state
+        dots = {database.origin_number(origin): counter for origin, counter in row.dots.items()}
+        born = (database.origin_number(row.born[0]), row.born[1])
+        if entry is None:
+            entry = Entry(key, is_new=True, born_origin=born[0], born_counter=born[1])
+            entry.take_dots(dots)
+        else:
+            joined = join_into(state_of(stream, entry, table_rows.get(key)), state)
+            if joined.is_local:
+                continue  # Also if it equals both: the local dots stay.
+            if not joined.is_incoming:
+                for origin, counter in entry.dots().items():
+                    dots[origin] = max(counter, dots.get(origin, 0))
+            if state.inserted > entry.inserted:
+                entry.born_origin, entry.born_counter = born
+            entry.take_dots(dots)
+            state = joined.state
+            if entry.status == EntryStatus.PARKED:
+                was_parked.append(key)
+        touched.append((entry, state))
+        if refusal:
+            done.parked[key] = (REFUSED, refusal)
+        elif is_too_far_ahead(state.latest(), now, database.max_skew_ms):
+            done.parked[key] = (CLOCK, f"{(state.latest() >> 16) - now} ms ahead of this replica's clock")
+        else:
+            plan.add(key, state, table_rows.get(key))
+    if not touched:
+        return done
+    done.parked.update(plan.refused())
+    with _marked(database):
+        plan.write()
+    seq = database.take_sequence(len(touched))
+    for entry, state in touched:
+        entry.seq, seq = seq, seq + 1
+        if entry.key in done.parked:
+            store_state(stream, entry, state, EntryStatus.PARKED)
+        else:
+            _store(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED)
+    save_entries(database.connection, stream.id, [entry for entry, _ in touched])
+    if done.parked:
+        note_parked(database, stream, done.parked)
+    ended = [key for key in was_parked if key not in done.parked]
+    if ended:
+        forget_parked(database, stream, ended)
+    done.changed = len(touched)
+    return done
+
+
+def _store(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> None:
+    store_state(stream, entry, state, status)
+    if status == EntryStatus.PRESENT:
+        entry.digest = stream.digest_of_values(entry.layout, state.values)

@@ -1,0 +1,115 @@
+"""Capture triggers for SQLite: each only appends to the change log, in the writer's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from p2p_replication.models.ledger import ChangeLogEntry, Operation
+from p2p_replication.models.replica import Applying
+from p2p_replication.storage.capture.compiler import PREFIX, CaptureTarget, Trigger, named
+from p2p_replication.storage.posting import BLOCK_BITS
+
+LOG = ChangeLogEntry._meta.db_table
+#: Milliseconds since the epoch: SQLite's clock has no finer step.
+NOW = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
+#: The applier's writes are not logged: its marker exists only inside its own transaction. A trigger must not call
+#: a function that a connection registers, and must not name a table of the temp schema.
+NOT_APPLYING = f"NOT EXISTS (SELECT 1 FROM {Applying._meta.db_table})"
+
+
+def triggers(target: CaptureTarget) -> list[Trigger]:
+    return [_trigger(target, kind, event, condition, body) for kind, event, condition, body in _parts(target)]
+
+
+def installed(connection: BaseDatabaseWrapper, table: str) -> dict[str, str]:
+    """Return our triggers on a table as the database has them: ``{name: SQL}``."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE %s ESCAPE '!' AND tbl_name = %s",
+            [PREFIX.replace("_", "!_") + "%", table],
+        )
+        return dict(cursor.fetchall())
+
+
+def all_installed(connection: BaseDatabaseWrapper) -> dict[str, str]:
+    """Return all our triggers in the database: ``{name: table}``."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' AND name LIKE %s ESCAPE '!'",
+            [PREFIX.replace("_", "!_") + "%"],
+        )
+        return dict(cursor.fetchall())
+
+
+def unique_columns(connection: BaseDatabaseWrapper, table: str) -> list[tuple[str, ...]]:
+    """Return the column sets of the unique indexes of a table, without those over expressions."""
+    quote = connection.ops.quote_name
+    found = []
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA index_list({quote(table)})")
+        indexes = [record[1] for record in cursor.fetchall() if record[2]]
+        for index in indexes:
+            cursor.execute(f"PRAGMA index_info({quote(index)})")
+            columns = tuple(record[2] for record in cursor.fetchall())
+            if all(columns):
+                found.append(columns)
+    return sorted(set(found))
+
+
+def _trigger(target: CaptureTarget, kind: str, event: str, condition: str, body: str) -> Trigger:
+    text = f"{event} ON {_q(target.table)} WHEN {condition} AND {NOT_APPLYING} BEGIN {body} END"
+    name = named(kind, target.table, text)
+    return Trigger(name, target.table, f"CREATE TRIGGER {_q(name)} {text}")
+
+
+def _parts(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
+    """Yield ``(kind, event, condition, body)`` of each trigger."""
+    key = _q(target.key)
+    insert, delete = Operation.INSERT.value, Operation.DELETE.value
+    yield "ins", "AFTER INSERT", "1", _append(target, f"NEW.{key}", insert)
+    yield "del", "AFTER DELETE", "1", _append(target, f"OLD.{key}", delete)
+    moved = _append(target, f"OLD.{key}", delete) + " " + _append(target, f"NEW.{key}", insert)
+    yield "key", f"AFTER UPDATE OF {key}", f"OLD.{key} IS NOT NEW.{key}", moved
+    for block in range((len(target.columns) + BLOCK_BITS - 1) // BLOCK_BITS):
+        columns = target.columns[block * BLOCK_BITS : (block + 1) * BLOCK_BITS]
+        changes = [f"(OLD.{_q(c)} IS NOT NEW.{_q(c)} OR typeof(OLD.{_q(c)}) <> typeof(NEW.{_q(c)}))" for c in columns]
+        bitmap = " | ".join(f"({change} << {i})" for i, change in enumerate(changes))
+        condition = f"OLD.{key} IS NEW.{key} AND ({' OR '.join(changes)})"
+        body = _append(target, f"NEW.{key}", Operation.UPDATE.value, bitmap, block)
+        yield f"upd{block}", f"AFTER UPDATE OF {', '.join(map(_q, columns))}", condition, body
+    yield from _evictions(target)
+
+
+def _evictions(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
+    """INSERT OR REPLACE evicts rows by unique values without any delete trigger: log who may go, before it happens.
+
+    The conflict may also end otherwise (OR IGNORE, an upsert, an error): posting looks whether the row is gone.
+    """
+    key = _q(target.key)
+    sets = [columns for columns in target.unique if columns != (target.key,)]
+    if not sets:
+        return
+    matches = " OR ".join(
+        "(" + " AND ".join(f"t.{_q(column)} = NEW.{_q(column)}" for column in columns) + ")" for columns in sets
+    )
+    others = f"FROM {_q(target.table)} t WHERE ({matches}) AND t.{key} IS NOT NEW.{key}"
+    body = _append(target, f"t.{key}", Operation.EVICT.value, source=others)
+    yield "evi", "BEFORE INSERT", f"EXISTS (SELECT 1 {others})", body
+    involved = sorted({column for columns in sets for column in columns})
+    yield "evu", f"BEFORE UPDATE OF {', '.join(map(_q, involved))}", f"EXISTS (SELECT 1 {others})", body
+
+
+def _append(
+    target: CaptureTarget, key: str, operation: int, columns: str = "0", block: int = 0, source: str = ""
+) -> str:
+    return (
+        f"INSERT INTO {_q(LOG)} (stream, layout, key, operation, columns, block, wall) "
+        f"SELECT {target.stream}, {target.layout}, CAST({key} AS TEXT), {operation}, {columns}, {block}, {NOW}"
+        f"{' ' + source if source else ''};"
+    )
+
+
+def _q(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

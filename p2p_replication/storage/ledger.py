@@ -1,0 +1,127 @@
+"""The ledger's rows as plain records, and the SQL that reads and writes them in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from p2p_replication.models.ledger import EntryStatus, LedgerEntry
+
+TABLE = LedgerEntry._meta.db_table
+COLUMNS = (
+    "key", "status", "inserted", "deleted", "clock", "field_clocks", "layout", "origin", "counter", "more_dots",
+    "own_counter", "born_origin", "born_counter", "seq", "digest", "held",
+)  # fmt: skip
+
+#: How many values one IN (...) may have: well below every database's limit for parameters.
+CHUNK = 500
+
+_json = msgspec.json.Encoder().encode
+_clocks = msgspec.json.Decoder(dict[str, int]).decode
+_dots = msgspec.json.Decoder(dict[int, int]).decode
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+@dataclass(slots=True)
+class Entry:
+    """One ledger entry; origins are local numbers."""
+
+    key: str
+    status: int = EntryStatus.PRESENT
+    inserted: int = 0
+    deleted: int = -1
+    clock: int = 0
+    field_clocks: dict[str, int] = field(default_factory=dict)
+    layout: int = 0
+    origin: int = 0
+    counter: int = 0
+    more_dots: dict[int, int] = field(default_factory=dict)
+    own_counter: int = 0
+    born_origin: int = 0
+    born_counter: int = 0
+    seq: int = 0
+    digest: bytes = b""
+    held: dict[str, Any] = field(default_factory=dict)
+    is_new: bool = False
+
+    @classmethod
+    def load(cls, record: Sequence[Any]) -> Entry:
+        entry = cls(*record)
+        entry.field_clocks = _clocks(record[5]) if record[5] else {}
+        entry.more_dots = _dots(record[9]) if record[9] else {}
+        entry.held = _unpack(record[15]) if record[15] else {}
+        return entry
+
+    def record(self) -> tuple[Any, ...]:
+        return (
+            self.key, int(self.status), self.inserted, self.deleted, self.clock,
+            _json(self.field_clocks).decode() if self.field_clocks else None,
+            self.layout, self.origin, self.counter,
+            _json(self.more_dots).decode() if self.more_dots else None,
+            self.own_counter, self.born_origin, self.born_counter, self.seq, self.digest,
+            _pack(self.held) if self.held else None,
+        )  # fmt: skip
+
+    @property
+    def alive(self) -> bool:
+        return self.inserted > self.deleted
+
+    def latest(self) -> int:
+        """Return the greatest clock of the row."""
+        return max(self.inserted, self.deleted, self.clock, *self.field_clocks.values())
+
+    def dots(self) -> dict[int, int]:
+        return {self.origin: self.counter, **self.more_dots}
+
+    def take_dots(self, dots: dict[int, int]) -> None:
+        items = iter(dots.items())
+        self.origin, self.counter = next(items)
+        self.more_dots = dict(items)
+
+
+def load_entries(connection: BaseDatabaseWrapper, stream: int, keys: Sequence[str]) -> dict[str, Entry]:
+    """Return the entries of these keys, by key."""
+    found: dict[str, Entry] = {}
+    with connection.cursor() as cursor:
+        for chunk in chunks(keys):
+            cursor.execute(
+                f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE stream = %s AND key IN ({marks(len(chunk))})",
+                [stream, *chunk],
+            )
+            for record in cursor.fetchall():
+                found[record[0]] = Entry.load(record)
+    return found
+
+
+def save_entries(connection: BaseDatabaseWrapper, stream: int, entries: Iterable[Entry]) -> None:
+    """Insert the new ones, update the others."""
+    new, old = [], []
+    for entry in entries:
+        record = entry.record()
+        if entry.is_new:
+            new.append((stream, *record))
+            entry.is_new = False
+        else:
+            old.append((*record[1:], stream, record[0]))
+    with connection.cursor() as cursor:
+        if new:
+            cursor.executemany(
+                f"INSERT INTO {TABLE} (stream, {', '.join(COLUMNS)}) VALUES ({marks(len(COLUMNS) + 1)})", new
+            )
+        if old:
+            assignments = ", ".join(f"{column} = %s" for column in COLUMNS[1:])
+            cursor.executemany(f"UPDATE {TABLE} SET {assignments} WHERE stream = %s AND key = %s", old)
+
+
+def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterable[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def marks(count: int) -> str:
+    return ", ".join(["%s"] * count)

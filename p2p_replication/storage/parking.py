@@ -1,0 +1,46 @@
+"""Parking: a ledger entry whose state the table can't hold yet keeps it, with the reason, and tries again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db.models import F
+
+from p2p_replication.models.ledger import EntryStatus, LedgerEntry, Parking
+from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+
+MISSING_PARENT = "missing parent"
+REFERENCED = "still referenced"
+CLOCK = "clock ahead"
+REFUSED = "refused by the database"
+
+
+def note_parked(database: ReplicaDatabase, stream: StreamStore, reasons: dict[str, tuple[str, str]]) -> None:
+    """Record why entries are parked: ``{key: (reason, detail)}``. The entries are saved already."""
+    ids = dict(
+        LedgerEntry.objects.using(database.alias)
+        .filter(stream=stream.id, key__in=list(reasons))
+        .values_list("key", "pk")
+    )
+    manager = Parking.objects.using(database.alias)
+    for key, (reason, detail) in reasons.items():
+        parking, created = manager.get_or_create(
+            entry_id=ids[key], defaults={"reason": reason, "detail": detail[:2000]}
+        )
+        if not created:
+            manager.filter(pk=parking.pk).update(reason=reason, detail=detail[:2000], tries=F("tries") + 1)
+
+
+def forget_parked(database: ReplicaDatabase, stream: StreamStore, keys: Iterable[str]) -> None:
+    """The entries are parked no more."""
+    Parking.objects.using(database.alias).filter(entry__stream=stream.id, entry__key__in=list(keys)).delete()
+
+
+def parked_keys(database: ReplicaDatabase, stream: StreamStore, limit: int, after: int = 0) -> list[tuple[int, str]]:
+    """Return ``(seq, key)`` of parked entries, oldest first."""
+    return list(
+        LedgerEntry.objects.using(database.alias)
+        .filter(stream=stream.id, status=EntryStatus.PARKED, seq__gt=after)
+        .order_by("seq")
+        .values_list("seq", "key")[:limit]
+    )

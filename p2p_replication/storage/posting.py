@@ -1,0 +1,279 @@
+"""Posting: committed change log entries become versions in the ledger (DESIGN 4)."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Operation, Stream
+from p2p_replication.models.replica import Replica
+from p2p_replication.protocol.clock import ADOPTED, NEVER, next_clock
+from p2p_replication.storage.digests import differing
+from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries
+from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.table import WireRow
+
+LOG = ChangeLogEntry._meta.db_table
+REPLICA = Replica._meta.db_table
+#: Fields in one block of a changed-column bitmap.
+BLOCK_BITS = 62
+
+
+class LogEntry(NamedTuple):
+    id: int
+    stream: int
+    layout: int
+    key: str
+    operation: int
+    columns: int
+    block: int
+    wall: int
+
+
+@dataclass
+class Posted:
+    """What a round of posting did."""
+
+    #: Labels of models that got new versions.
+    labels: set[str] = field(default_factory=set)
+    entries: int = 0
+    #: The log held more than one round takes.
+    more: bool = False
+
+
+def post(database: ReplicaDatabase) -> Posted:
+    """Post one slice of the log, in log order, in one transaction. Nothing is written if the log is empty."""
+    if not log_is_waiting(database):
+        return Posted()
+    with database.writing():
+        began = time.monotonic()
+        limit = database.budget.rows()
+        entries = _read_log(database, f"ORDER BY id LIMIT {limit + 1}", [])
+        more, entries = len(entries) > limit, entries[:limit]
+        posted = post_entries(database, entries)
+        if more:
+            _note_backlog(database)
+        if entries:
+            with database.connection.cursor() as cursor:
+                cursor.execute(f"DELETE FROM {LOG} WHERE id <= %s", [entries[-1].id])
+        posted.more = more
+        database.budget.measured(len(entries), time.monotonic() - began)
+    return posted
+
+
+def post_all(database: ReplicaDatabase, rounds: int = 1_000_000) -> Posted:
+    """Post until the log is empty (or so many rounds are done)."""
+    total = Posted(more=True)
+    while total.more and rounds > 0:
+        posted = post(database)
+        total.labels |= posted.labels
+        total.entries += posted.entries
+        total.more = posted.more
+        rounds -= 1
+    return total
+
+
+def log_is_waiting(database: ReplicaDatabase) -> bool:
+    with database.connection.cursor() as cursor:
+        cursor.execute(f"SELECT EXISTS (SELECT 1 FROM {LOG})")
+        return bool(cursor.fetchone()[0])
+
+
+def pending_keys(database: ReplicaDatabase, stream: StreamStore) -> set[str]:
+    """Return the keys with entries in the log: their rows in the table are newer than their versions."""
+    with database.connection.cursor() as cursor:
+        cursor.execute(f"SELECT DISTINCT key FROM {LOG} WHERE stream = %s", [stream.id])
+        return {record[0] for record in cursor.fetchall()}
+
+
+def post_keys(database: ReplicaDatabase, stream: StreamStore, keys: Iterable[str]) -> Posted:
+    """Post what waits for these keys, inside the caller's write transaction: the applier does so before it joins."""
+    wanted = pending_keys(database, stream) & set(keys)
+    if not wanted:
+        return Posted()
+    entries: list[LogEntry] = []
+    for chunk in chunks(sorted(wanted)):
+        entries += _read_log(database, f"WHERE stream = %s AND key IN ({marks(len(chunk))})", [stream.id, *chunk])
+    entries.sort()
+    posted = post_entries(database, entries)
+    with database.connection.cursor() as cursor:
+        cursor.executemany(f"DELETE FROM {LOG} WHERE id = %s", [(entry.id,) for entry in entries])
+    return posted
+
+
+def _note_backlog(database: ReplicaDatabase) -> None:
+    """Remember how far the log reaches while it is posted in slices.
+
+    The rows of this slice were read with every committed write in them, so their digests already hold writes whose
+    entries come in later slices: up to this id a digest can't tell what an INSERT OR REPLACE changed.
+    """
+    with database.connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {REPLICA} SET unsettled_through = (SELECT MAX(id) FROM {LOG})")
+
+
+def _read_log(database: ReplicaDatabase, tail: str, params: Sequence[object]) -> list[LogEntry]:
+    with database.connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT id, stream, layout, key, operation, columns, block, wall FROM {LOG} {tail}", list(params)
+        )
+        return [LogEntry(*record) for record in cursor.fetchall()]
+
+
+def post_entries(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> Posted:
+    """Turn log entries (in log order) into versions. Entries of a stream that no longer replicates are dropped."""
+    posted = Posted(entries=len(entries))
+    by_stream: dict[int, dict[str, list[tuple[LogEntry, int]]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        # Wall clocks are turned into clocks in log order, over all streams.
+        by_stream[entry.stream][entry.key].append((entry, database.wall_clock.clock(entry.wall)))
+    for number, by_key in by_stream.items():
+        stream = database.by_number.get(number)
+        if stream is not None and _post_stream(database, stream, by_key):
+            posted.labels.add(stream.label)
+    return posted
+
+
+def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[str, list[tuple[LogEntry, int]]]) -> bool:
+    keys = list(by_key)
+    ledger = load_entries(database.connection, stream.id, keys)
+    rows = stream.table.read(keys)
+    unsettled = Replica.objects.using(database.alias).values_list("unsettled_through", flat=True).get()
+    changed: list[Entry] = []
+    for key, log in by_key.items():
+        entry = fold(stream, key, ledger.get(key), rows.get(key), log, unsettled)
+        if entry is not None:
+            changed.append(entry)
+    if not changed:
+        return False
+    give_dots(database, stream, changed)
+    save_entries(database.connection, stream.id, changed)
+    return True
+
+
+def give_dots(database: ReplicaDatabase, stream: StreamStore, entries: Sequence[Entry], *, keep: bool = False) -> None:
+    """Give each entry the next counter of this origin (``keep``: beside the dots it has)."""
+    counter = database.take_sequence(len(entries))
+    for entry in entries:
+        dots = entry.dots() if keep else {}
+        entry.take_dots({database.origin: counter, **{o: c for o, c in dots.items() if o != database.origin}})
+        entry.own_counter = entry.seq = counter
+        if not entry.born_origin:
+            entry.born_origin, entry.born_counter = database.origin, counter
+        counter += 1
+    row = Stream.objects.using(database.alias).get(pk=stream.id)
+    row.own_vector[database.start] = counter - 1
+    Stream.objects.using(database.alias).filter(pk=stream.id).update(own_vector=row.own_vector)
+
+
+def fold(
+    stream: StreamStore,
+    key: str,
+    entry: Entry | None,
+    row: WireRow | None,
+    log: Sequence[tuple[LogEntry, int]],
+    unsettled: int = 0,
+) -> Entry | None:
+    """Fold a row's log entries into its ledger entry; digests mean nothing to entries up to ``unsettled``.
+
+    Returns the changed entry, still without a dot, or None if there is nothing to say: the row was never seen by
+    anybody, or a later part of the log says what became of it.
+    """
+    if entry is None:
+        entry = Entry(key, inserted=NEVER, deleted=NEVER, clock=NEVER, layout=stream.full_layout, is_new=True)
+    before = entry.digest
+    names: tuple[str, ...] = ()
+    if entry.alive and entry.status != EntryStatus.PARKED:
+        names = stream.layout_fields(entry.layout)
+    clocks = {name: entry.field_clocks.get(name, entry.clock) for name in (*names, *entry.held)}
+    latest = entry.latest()
+    written: set[str] = set()
+    touched = False
+    for item, wall in log:
+        clock = latest = next_clock(wall, latest)
+        alive = entry.inserted > entry.deleted
+        if item.operation == Operation.EVICT:
+            if row is None and alive and item is log[-1][0]:
+                _delete(entry, clocks, clock)
+                touched = True
+        elif item.operation == Operation.DELETE:
+            if alive:
+                _delete(entry, clocks, clock)
+                touched = True
+        elif row is None:
+            continue  # A later entry of the log says what became of the row.
+        elif not alive:
+            if item.operation == Operation.ADOPT and entry.is_new and entry.deleted == NEVER:
+                clock = latest = ADOPTED
+            entry.inserted = clock
+            entry.born_origin = entry.born_counter = 0
+            entry.held = {}
+            clocks = dict.fromkeys(stream.table.names, clock)
+            touched = True
+        else:
+            fields = _written_fields(stream, entry, item, before if item.id > unsettled else b"", row)
+            clocks.update(dict.fromkeys(fields, clock))
+            written |= fields
+            touched = touched or bool(fields)
+    if not touched:
+        return None
+    if entry.alive and row is None and entry.status != EntryStatus.PARKED:
+        return None
+    _settle(stream, entry, row, clocks, written)
+    return entry
+
+
+def _delete(entry: Entry, clocks: dict[str, int], clock: int) -> None:
+    entry.deleted = clock
+    entry.held = {}
+    clocks.clear()
+
+
+def _written_fields(stream: StreamStore, entry: Entry, item: LogEntry, before: bytes, row: WireRow) -> set[str]:
+    """Return the names of the fields that a log entry over a live row has written."""
+    if item.operation == Operation.UPDATE or item.columns:
+        fields = stream.layout_fields(item.layout)[item.block * BLOCK_BITS :]
+        written = {name for i, name in enumerate(fields[:BLOCK_BITS]) if item.columns >> i & 1}
+        return written & set(stream.table.names)
+    # INSERT OR REPLACE wrote every field anew: those whose content is the same were not changed by anybody.
+    if not before:
+        return set(stream.table.names)
+    names = stream.layout_fields(entry.layout)
+    known = {names[i] for i in differing(before, stream.digest(entry, row)) if i < len(names)}
+    return known & set(stream.table.names)
+
+
+def _settle(stream: StreamStore, entry: Entry, row: WireRow | None, clocks: dict[str, int], written: set[str]) -> None:
+    """Write the folded clocks into the entry, with status, layout and digest."""
+    names = stream.table.names
+    if not entry.alive:
+        entry.status = EntryStatus.DELETED
+        entry.clock, entry.field_clocks, entry.digest = max(entry.inserted, entry.deleted), {}, b""
+        return
+    if entry.status == EntryStatus.PARKED and row is not None and not written.issuperset(names) and entry.held:
+        # The row in the table is an older version of the parked one: what was written now counts in both.
+        values = dict(zip(names, row, strict=True))
+        entry.held.update({name: values[name] for name in written})
+    elif row is not None:
+        entry.status = EntryStatus.PRESENT
+        entry.held = {name: value for name, value in entry.held.items() if name not in stream.table.codecs}
+    set_clocks(entry, clocks)
+    if entry.status == EntryStatus.PRESENT:
+        assert row is not None
+        entry.layout = stream.layout_id(tuple(name for name in stream.table.names if name in clocks))
+        entry.digest = stream.digest(entry, row)
+
+
+def set_clocks(entry: Entry, clocks: dict[str, int]) -> None:
+    """Store field clocks compactly: the commonest is the row's."""
+    if not clocks:
+        entry.clock, entry.field_clocks = max(entry.inserted, entry.deleted), {}
+        return
+    values = list(clocks.values())
+    common = values[0]
+    if any(value != common for value in values):
+        common = max(set(values), key=lambda value: (values.count(value), value))
+    entry.clock = common
+    entry.field_clocks = {name: value for name, value in clocks.items() if value != common}

@@ -1,0 +1,97 @@
+"""What a row needs of other rows before the database can take it, and who still needs a row that is to go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from p2p_replication.storage.ledger import chunks, marks
+from p2p_replication.storage.table import ModelTable
+
+
+class Relations:
+    """The foreign keys of one model, in both directions."""
+
+    def __init__(self, table: ModelTable) -> None:
+        self.table = table
+        self.connection: BaseDatabaseWrapper = table.connection
+        quote = self.connection.ops.quote_name
+        meta = table.options.model._meta
+        #: ``(field, parent's label, parent's table, parent's column)``
+        self.parents: list[tuple[str, str, str, str]] = []
+        for name, parent in table.parents.items():
+            field = meta.get_field(name)
+            assert isinstance(field, models.ForeignKey)
+            if field.db_constraint:
+                column = field.target_field.column
+                self.parents.append((name, parent._meta.label, quote(parent._meta.db_table), quote(column)))
+        #: ``(child's label, child's table, child's column, delete the child's rows)``
+        self.children: list[tuple[str, str, str, bool]] = []
+        for relation in meta.get_fields(include_hidden=True):
+            if isinstance(relation, models.ForeignObjectRel) and (relation.one_to_many or relation.one_to_one):
+                field, child = relation.field, relation.related_model
+                if getattr(field, "db_constraint", False) and isinstance(child, type) and child._meta.managed:
+                    # The rows of an automatic many-to-many table are nothing without their two ends.
+                    cascade = bool(child._meta.auto_created)
+                    self.children.append((child._meta.label, quote(child._meta.db_table), quote(field.column), cascade))
+
+    def missing_parents(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+        """Return ``{key: what is missing}`` for the rows whose parents are not in the database (or among the rows)."""
+        rows = list(rows)
+        missing: dict[str, str] = {}
+        for name, label, parent_table, column in self.parents:
+            convert = self.table.codecs[name].from_wire
+            wanted: dict[Any, list[str]] = {}
+            for key, values in rows:
+                value = values.get(name)
+                if value is not None:
+                    wanted.setdefault(convert(value) if convert else value, []).append(key)
+            absent = wanted.keys() - self._values(parent_table, column, list(wanted))
+            if parent_table == self.table.name and column == self.table.key_column:
+                absent -= {key for key, _ in rows} - missing.keys()
+            for parent in absent:
+                missing.update(dict.fromkeys(wanted[parent], f"{label} {parent}"))
+        return missing
+
+    def still_referenced(self, keys: list[str]) -> dict[str, str]:
+        """Return ``{key: who refers to it}`` for rows that can't be deleted yet; automatic many-to-many rows go."""
+        blocked: dict[str, str] = {}
+        for label, child_table, column, cascade in self.children:
+            if cascade:
+                with self.connection.cursor() as cursor:
+                    for chunk in chunks(keys):
+                        cursor.execute(
+                            f"DELETE FROM {child_table} WHERE {column} IN ({marks(len(chunk))})", list(chunk)
+                        )
+            elif child_table == self.table.name:
+                blocked.update(self._outside_references(keys, column, label))
+            else:
+                blocked.update(dict.fromkeys(map(str, self._values(child_table, column, keys)), label))
+        return blocked
+
+    def _outside_references(self, keys: list[str], column: str, label: str) -> dict[str, str]:
+        """References from rows of the same table that stay."""
+        going = set(keys)
+        found: dict[str, str] = {}
+        with self.connection.cursor() as cursor:
+            for chunk in chunks(keys):
+                cursor.execute(
+                    f"SELECT {column}, {self.table.key_column} FROM {self.table.name} "
+                    f"WHERE {column} IN ({marks(len(chunk))})",
+                    list(chunk),
+                )
+                found.update({str(parent): label for parent, child in cursor.fetchall() if str(child) not in going})
+        return found
+
+    def _values(self, table: str, column: str, values: list[Any]) -> set[Any]:
+        found: set[Any] = set()
+        with self.connection.cursor() as cursor:
+            for chunk in chunks(values):
+                cursor.execute(
+                    f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN ({marks(len(chunk))})", list(chunk)
+                )
+                found.update(record[0] for record in cursor.fetchall())
+        return found

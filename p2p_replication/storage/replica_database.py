@@ -1,0 +1,196 @@
+"""This replica's side of a database, as one start of a worker sees it: identity, origin, sequence, streams."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from p2p_replication.models.ledger import FieldLayout, Stream
+from p2p_replication.models.replica import Origin, Replica, Start
+from p2p_replication.protocol.clock import WallClock
+from p2p_replication.registry import registry
+from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
+from p2p_replication.storage.ledger import Entry
+from p2p_replication.storage.relations import Relations
+from p2p_replication.storage.table import ModelTable, WireRow
+from p2p_replication.storage.write_budget import WriteBudget
+
+__all__ = ["DIGEST_SIZE", "ReplicaDatabase", "StreamStore"]
+
+
+class StreamStore:
+    """One captured model: its table, its number and its layouts."""
+
+    def __init__(self, database: ReplicaDatabase, stream: Stream, table: ModelTable) -> None:
+        self.database = database
+        self.id: int = stream.pk
+        self.label = stream.label
+        self.table = table
+        self.relations = Relations(table)
+        self._layouts: dict[int, tuple[str, ...]] = {}
+        self._ids: dict[tuple[str, ...], int] = {}
+        #: The layout of a row whose every field is known.
+        self.full_layout = self.layout_id(table.names)
+
+    def layout_fields(self, layout: int) -> tuple[str, ...]:
+        if layout not in self._layouts:
+            self._layouts[layout] = tuple(FieldLayout.objects.using(self.database.alias).get(pk=layout).fields)
+        return self._layouts[layout]
+
+    def layout_id(self, fields: tuple[str, ...]) -> int:
+        """Return the number of the layout with these fields, made if there is none."""
+        if fields not in self._ids:
+            manager = FieldLayout.objects.using(self.database.alias)
+            layout = manager.filter(stream_id=self.id, fields=list(fields)).order_by("pk").first()
+            if layout is None:
+                layout = manager.create(stream_id=self.id, fields=list(fields))
+            self._ids[fields] = layout.pk
+            self._layouts[layout.pk] = fields
+        return self._ids[fields]
+
+    def digest(self, entry: Entry, row: WireRow) -> bytes:
+        """Return the content digest of a row for the fields of its entry's layout."""
+        if entry.layout == self.full_layout:
+            return field_digests(row)
+        return self.digest_of_values(entry.layout, dict(zip(self.table.names, row, strict=True)))
+
+    def digest_of_values(self, layout: int, values: Mapping[str, Any]) -> bytes:
+        """Return the content digest of a row given by field name."""
+        return field_digests([values.get(name) for name in self.layout_fields(layout)])
+
+
+class ReplicaDatabase:
+    """Opened once per start of a worker, used by its one database thread.
+
+    Raises ConfigurationError for a database that replication does not run on.
+    """
+
+    def __init__(
+        self,
+        alias: str = DEFAULT_DB_ALIAS,
+        *,
+        make_secret_key: Callable[[], bytes] = lambda: secrets.token_bytes(32),
+        budget: WriteBudget | None = None,
+        max_clock_skew: float = 300.0,
+    ) -> None:
+        self.alias = alias
+        self.budget = budget or WriteBudget(0.025, 0.010)
+        self.max_skew_ms = int(max_clock_skew * 1000)
+        self.wall_clock = WallClock()
+        prepare_connection(self.connection)
+        with self.writing():
+            replica = Replica.objects.using(alias).first()
+            if replica is None:
+                replica = Replica.objects.using(alias).create(replica_id=uuid.uuid4().hex, secret_key=make_secret_key())
+            self.replica_id: str = replica.replica_id
+            self.secret_key = bytes(replica.secret_key)
+            self.first_sequence: int = replica.sequence
+            #: The origin of this start: new each time, never continued.
+            self.start = secrets.token_hex(8)
+            self.origin = Origin.objects.using(alias).create(origin=self.start).pk
+            Start.objects.using(alias).create(origin_id=self.origin, first_sequence=self.first_sequence)
+        self._origin_ids: dict[int, str] = {self.origin: self.start}
+        self._origin_numbers: dict[str, int] = {self.start: self.origin}
+        self.streams: dict[str, StreamStore] = {}
+        with self.writing():
+            for options in registry:
+                if self.stores(options.model):
+                    stream, _ = Stream.objects.using(alias).get_or_create(label=options.label)
+                    self.streams[options.label] = StreamStore(self, stream, ModelTable(self.connection, options))
+        self.by_number = {stream.id: stream for stream in self.streams.values()}
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        return connections[self.alias]
+
+    def stores(self, model: type) -> bool:
+        from django.db import router
+
+        return model._meta.managed and router.allow_migrate_model(self.alias, model)  # type: ignore[attr-defined]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """One write transaction within the write budget."""
+        with self.budget.writing(), transaction.atomic(using=self.alias):
+            yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A read transaction: all reads inside see one state, and no write lock is taken."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                yield
+            finally:
+                cursor.execute("ROLLBACK")
+
+    def take_sequence(self, count: int) -> int:
+        """Return the first of ``count`` new sequence numbers. Inside a write transaction, held to its commit."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"UPDATE {Replica._meta.db_table} SET sequence = sequence + %s WHERE id = 1 RETURNING sequence", [count]
+            )
+            return int(cursor.fetchone()[0]) - count + 1
+
+    def origin_id(self, number: int) -> str:
+        """Return the id of an origin by its local number."""
+        if number not in self._origin_ids:
+            self._remember(Origin.objects.using(self.alias).get(pk=number))
+        return self._origin_ids[number]
+
+    def origin_number(self, origin: str) -> int:
+        """Return the local number of an origin, given now if it is new. Inside a write transaction."""
+        if origin not in self._origin_numbers:
+            self._remember(Origin.objects.using(self.alias).get_or_create(origin=origin)[0])
+        return self._origin_numbers[origin]
+
+    def forget_new_origins(self) -> None:
+        """Drop the cached numbers: a rolled-back transaction may have given some of them."""
+        self._origin_ids = {self.origin: self.start}
+        self._origin_numbers = {self.start: self.origin}
+
+    def _remember(self, origin: Origin) -> None:
+        self._origin_ids[origin.pk] = origin.origin
+        self._origin_numbers[origin.origin] = origin.pk
+
+    def map_cursor(self, start: str, sequence: int) -> int | None:
+        """Translate a peer's cursor into our sequence: None if it is from a start this database does not know.
+
+        A cursor of an earlier start is good up to where that start ended in *this* database's history: what a
+        restored backup does not know of, it may have numbered anew.
+        """
+        starts = Start.objects.using(self.alias)
+        if start == self.start:
+            return sequence
+        known = starts.filter(origin__origin=start).first()
+        if known is None:
+            return None
+        following = (
+            starts.filter(first_sequence__gte=known.first_sequence)
+            .exclude(pk=known.pk)
+            .filter(origin_id__gt=known.origin_id)
+            .order_by("origin_id")
+            .first()
+        )
+        return min(sequence, following.first_sequence) if following is not None else sequence
+
+    def now_ms(self) -> int:
+        return int(time.time() * 1000)
+
+
+def prepare_connection(connection: BaseDatabaseWrapper) -> None:
+    """Set up the worker's own connection: posting must be durable before a dot leaves the house."""
+    connection.ensure_connection()
+    if connection.vendor == "sqlite":
+        # The default, DEFERRED, can fail at its first write, whatever the time-out (STYLE, trap 14).
+        connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA busy_timeout=20000")

@@ -1,0 +1,150 @@
+"""The application's own table of a replicated model: reads and writes its rows in wire form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.registry import Options
+from p2p_replication.storage.codecs import FieldCodec
+from p2p_replication.storage.ledger import chunks, marks
+
+#: A row's values in the order of ``ModelTable.names``.
+WireRow = tuple[Any, ...]
+
+
+class ModelTable:
+    """Rows of one model, by key text (as the triggers log it) and wire values."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, options: Options) -> None:
+        self.connection = connection
+        self.options = options
+        self.label = options.label
+        meta = options.model._meta
+        quote = connection.ops.quote_name
+        self.name = quote(meta.db_table)
+        codec_for = codec_factory(connection)
+        assert meta.pk is not None
+        self.key = codec_for(meta.pk)
+        self.key_column = quote(self.key.column)
+        self.codecs: dict[str, FieldCodec] = {f.name: codec_for(f) for f in options.fields()}
+        self.names: tuple[str, ...] = tuple(self.codecs)
+        self._columns = {name: quote(codec.column) for name, codec in self.codecs.items()}
+        self._to_wire = [(i, codec.to_wire) for i, codec in enumerate(self.codecs.values()) if codec.to_wire]
+        #: Foreign keys to replicated models (and to this one): ``{field name: model label}``.
+        self.parents: dict[str, type[models.Model]] = {
+            f.name: f.related_model
+            for f in options.fields()
+            if f.remote_field is not None and isinstance(f.related_model, type)
+        }
+
+    def select_list(self, alias: str) -> str:
+        """Return the field columns for a SELECT. The unary plus keeps the driver from converting by declared type."""
+        plus = "+" if self.connection.vendor == "sqlite" else ""
+        return ", ".join(f"{plus}{alias}.{column}" for column in self._columns.values())
+
+    def wire_row(self, raw: Sequence[Any]) -> WireRow:
+        if not self._to_wire:
+            return tuple(raw)
+        row = list(raw)
+        for i, convert in self._to_wire:
+            if row[i] is not None:
+                row[i] = convert(row[i])
+        return tuple(row)
+
+    def key_to_wire(self, key: str) -> Any:
+        return self.key.to_wire(key) if self.key.to_wire else key
+
+    def key_from_wire(self, value: Any) -> str:
+        """Return the key's text. Raises ValueError for a value that can't be a key of this model."""
+        key = self.key.from_wire(value) if self.key.from_wire else value
+        if not isinstance(key, str):
+            raise ValueError(f"{value!r} is no key of {self.label}, whose keys are {self.key.wire_type}")
+        return key
+
+    def read(self, keys: Sequence[str]) -> dict[str, WireRow]:
+        """Return the rows that are there, by key."""
+        found: dict[str, WireRow] = {}
+        with self.connection.cursor() as cursor:
+            for chunk in chunks(keys):
+                columns = self.select_list("t")
+                cursor.execute(
+                    f"SELECT t.{self.key_column}{', ' + columns if columns else ''} FROM {self.name} t "
+                    f"WHERE t.{self.key_column} IN ({marks(len(chunk))})",
+                    list(chunk),
+                )
+                for record in cursor.fetchall():
+                    found[str(record[0])] = self.wire_row(record[1:])
+        return found
+
+    def existing(self, keys: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        with self.connection.cursor() as cursor:
+            for chunk in chunks(list(keys)):
+                cursor.execute(
+                    f"SELECT {self.key_column} FROM {self.name} WHERE {self.key_column} IN ({marks(len(chunk))})",
+                    list(chunk),
+                )
+                found.update(str(record[0]) for record in cursor.fetchall())
+        return found
+
+    def insert(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Insert rows; a field that nobody gave a value gets the model's default (never sent on)."""
+        if not rows:
+            return
+        columns = ", ".join([self.key_column, *self._columns.values()])
+        converters = [(name, codec.from_wire) for name, codec in self.codecs.items()]
+        defaults: dict[str, Any] = {}
+        records = []
+        for key, values in rows:
+            record: list[Any] = [key]
+            for name, convert in converters:
+                if name in values:
+                    value = values[name]
+                    record.append(convert(value) if convert and value is not None else value)
+                else:
+                    if name not in defaults:
+                        defaults[name] = self._default(name)
+                    record.append(defaults[name])
+            records.append(record)
+        with self.connection.cursor() as cursor:
+            cursor.executemany(f"INSERT INTO {self.name} ({columns}) VALUES ({marks(len(converters) + 1)})", records)
+
+    def update(self, key: str, values: Mapping[str, Any]) -> None:
+        """Write these fields of one row."""
+        if not values:
+            return
+        assignments, params = [], []
+        for name, value in values.items():
+            convert = self.codecs[name].from_wire
+            assignments.append(f"{self._columns[name]} = %s")
+            params.append(convert(value) if convert and value is not None else value)
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"UPDATE {self.name} SET {', '.join(assignments)} WHERE {self.key_column} = %s", [*params, key]
+            )
+
+    def delete(self, keys: Sequence[str]) -> None:
+        with self.connection.cursor() as cursor:
+            for chunk in chunks(keys):
+                cursor.execute(f"DELETE FROM {self.name} WHERE {self.key_column} IN ({marks(len(chunk))})", list(chunk))
+
+    def _default(self, name: str) -> Any:
+        field = self.options.model._meta.get_field(name)
+        assert isinstance(field, models.Field)
+        return field.get_db_prep_save(field.get_default(), self.connection)
+
+
+def codec_factory(connection: BaseDatabaseWrapper) -> Any:
+    """Return ``field -> FieldCodec`` for the connection's database."""
+    if connection.vendor == "sqlite":
+        from p2p_replication.storage.codecs_sqlite import codec_for
+
+        return codec_for
+    raise ConfigurationError(
+        f"The database {connection.alias!r} is {connection.display_name}; replication runs on SQLite so far."
+    )

@@ -1,0 +1,67 @@
+"""What a slice of incoming states means for the application's table: inserts, updates and deletes, in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from p2p_replication.protocol.row_state import RowState, same_value
+from p2p_replication.storage.parking import MISSING_PARENT, REFERENCED
+from p2p_replication.storage.replica_database import StreamStore
+from p2p_replication.storage.table import WireRow
+
+
+class TableChanges:
+    """Gathers the writes of a slice, takes out what would break a foreign key, and writes the rest."""
+
+    def __init__(self, stream: StreamStore) -> None:
+        self.stream = stream
+        self.inserts: dict[str, Mapping[str, Any]] = {}
+        self.updates: dict[str, Mapping[str, Any]] = {}
+        self.deletes: dict[str, None] = {}
+
+    def add(self, key: str, state: RowState, row: WireRow | None) -> None:
+        """Plan what brings the table's row (None: it is not there) to a state."""
+        if not state.alive:
+            if row is not None:
+                self.deletes[key] = None
+        elif row is None:
+            self.inserts[key] = state.values
+        else:
+            names, values = self.stream.table.names, state.values
+            changed = {
+                name: values[name]
+                for name, value in zip(names, row, strict=True)
+                if name in values and not same_value(value, values[name])
+            }
+            if changed:
+                self.updates[key] = changed
+
+    def refused(self) -> dict[str, tuple[str, str]]:
+        """Take out the rows whose parents are missing, and deletes of rows that others refer to: ``{key: why}``."""
+        refused: dict[str, tuple[str, str]] = {}
+        relations = self.stream.relations
+        # A parent of the same table may be taken out itself: then its children are next.
+        while relations.parents and (self.inserts or self.updates):
+            missing = relations.missing_parents([*self.inserts.items(), *self.updates.items()])
+            if not missing:
+                break
+            for key, parent in missing.items():
+                refused[key] = (MISSING_PARENT, parent)
+                self.inserts.pop(key, None)
+                self.updates.pop(key, None)
+        if self.deletes and relations.children:
+            for key, child in relations.still_referenced(list(self.deletes)).items():
+                if key in self.deletes:
+                    refused[key] = (REFERENCED, child)
+                    del self.deletes[key]
+        return refused
+
+    def write(self) -> None:
+        table = self.stream.table
+        # First what frees unique values, then what takes them.
+        if self.deletes:
+            table.delete(list(self.deletes))
+        for key, values in self.updates.items():
+            table.update(key, values)
+        table.insert(list(self.inserts.items()))

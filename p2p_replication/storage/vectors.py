@@ -1,0 +1,64 @@
+"""What this replica has in a pool (its version vector), and how far it has read each peer's ledger."""
+
+from __future__ import annotations
+
+from p2p_replication.models.ledger import Stream
+from p2p_replication.models.pool import Declaration, PullCursor
+from p2p_replication.protocol.version_vector import Vector, covers, joined
+from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+
+
+def own_vector(database: ReplicaDatabase, stream: StreamStore) -> Vector:
+    """Return the last counters that this replica gave in a stream, by origin (one for each start)."""
+    return dict(Stream.objects.using(database.alias).values_list("own_vector", flat=True).get(pk=stream.id))
+
+
+def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int) -> Vector:
+    """Return this replica's vector of a model in a pool: what it took from peers, and its own."""
+    taken = Declaration.objects.using(database.alias).values_list("vector", flat=True).filter(pk=declaration).first()
+    return joined(taken or {}, own_vector(database, stream))
+
+
+def raise_vector(database: ReplicaDatabase, declaration: int, claim: Vector) -> None:
+    """Join a claim into the vector, in the transaction that applied its rows."""
+    row = Declaration.objects.using(database.alias).filter(pk=declaration).first()
+    if row is not None and not covers(row.vector, claim):
+        row.vector = joined(row.vector, claim)
+        row.save(using=database.alias, update_fields=["vector"])
+
+
+def cursor_of(database: ReplicaDatabase, declaration: int, replica_id: str) -> tuple[str, int]:
+    """Return the durable cursor ``(sender's start, seq)`` for a peer, ``("", 0)`` if there is none."""
+    cursor = (
+        PullCursor.objects.using(database.alias)
+        .filter(declaration_id=declaration, replica_id=replica_id)
+        .values_list("start", "sequence")
+        .first()
+    )
+    return cursor or ("", 0)
+
+
+def move_cursor(
+    database: ReplicaDatabase,
+    declaration: int,
+    replica_id: str,
+    start: str,
+    from_seq: int,
+    to_seq: int,
+    continues: tuple[str, int] | None,
+) -> bool:
+    """Move the cursor over a batch, in the transaction that applied it.
+
+    Returns False, and moves nothing, if the batch begins above the cursor: something is missing in between.
+    """
+    stored_start, stored = cursor_of(database, declaration, replica_id)
+    if stored_start == start:
+        if from_seq > stored:
+            return False
+        to_seq = max(to_seq, stored)
+    elif from_seq > 0 and continues != (stored_start, stored):
+        return False
+    PullCursor.objects.using(database.alias).update_or_create(
+        declaration_id=declaration, replica_id=replica_id, defaults={"start": start, "sequence": to_seq}
+    )
+    return True

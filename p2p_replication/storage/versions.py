@@ -1,0 +1,44 @@
+"""Between ledger entries and row states: what a row's version says, with its values."""
+
+from __future__ import annotations
+
+from p2p_replication.models.ledger import EntryStatus
+from p2p_replication.protocol.row_state import RowState
+from p2p_replication.storage.ledger import Entry
+from p2p_replication.storage.posting import set_clocks
+from p2p_replication.storage.replica_database import StreamStore
+from p2p_replication.storage.table import WireRow
+
+
+def state_of(stream: StreamStore, entry: Entry, row: WireRow | None) -> RowState:
+    """Return the state of an entry whose row in the table is ``row`` (None where its values are held)."""
+    if entry.status != EntryStatus.PRESENT or row is None:
+        return RowState(entry.inserted, entry.deleted, entry.clock, entry.held, entry.field_clocks)
+    if entry.layout == stream.full_layout:
+        values = dict(zip(stream.table.names, row, strict=True))
+    else:
+        known = set(stream.layout_fields(entry.layout))
+        values = {name: value for name, value in zip(stream.table.names, row, strict=True) if name in known}
+    if entry.held:
+        values.update(entry.held)
+    return RowState(entry.inserted, entry.deleted, entry.clock, values, entry.field_clocks)
+
+
+def store_state(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> None:
+    """Write a state into an entry: clocks, layout, what is held. The digest is the caller's, who has the row."""
+    entry.inserted, entry.deleted, entry.status = state.inserted, state.deleted, status
+    known = stream.table.codecs
+    if status == EntryStatus.PRESENT:
+        entry.held = {name: value for name, value in state.values.items() if name not in known}
+        if len(state.values) - len(entry.held) == len(known):
+            entry.layout = stream.full_layout
+        else:
+            entry.layout = stream.layout_id(tuple(name for name in known if name in state.values))
+    else:
+        entry.held = dict(state.values)
+        entry.layout = stream.full_layout
+        entry.digest = b""
+    if state.field_clocks:
+        set_clocks(entry, {name: state.clock_of(name) for name in state.values})
+    else:
+        entry.clock, entry.field_clocks = state.clock, {}
