@@ -24,7 +24,7 @@ def commands() -> dict[str, Command]:
     from demo_project.survey.models import Observation, Place
 
     def place() -> Place:
-        found = Place.objects.order_by("-population", "id").first()
+        found: Place | None = Place.objects.order_by("-population", "id").first()
         assert found is not None, "there is no place"
         return found
 
@@ -52,10 +52,12 @@ def commands() -> dict[str, Command]:
                 observation.save()
 
     def queryset_update(pks: Sequence[str], changes: dict[str, Any]) -> int:
-        return Observation.objects.filter(pk__in=pks).update(**changes)
+        updated: int = Observation.objects.filter(pk__in=pks).update(**changes)
+        return updated
 
     def delete(pks: Sequence[str]) -> int:
-        return Observation.objects.filter(pk__in=pks).delete()[0]
+        deleted: int = Observation.objects.filter(pk__in=pks).delete()[0]
+        return deleted
 
     def save_marked(prefix: str, count: int, pace: float) -> dict[str, int]:
         """Save rows one by one; returns when each was committed, by its mark."""

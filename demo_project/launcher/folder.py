@@ -30,10 +30,17 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self._open_lock()
         if not lock_file(lock):
+            lock.close()
             raise DemoError(f"A demo runs in {self.path} already. Stop it, or use another folder: --folder PATH")
+        self._lock = lock
         if reset:
             self._empty()
-        self._lock = lock
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     @property
     def is_claimed_by_another(self) -> bool:

@@ -79,12 +79,14 @@ class Node:
         return self._start(children, "web", [sys.executable, "-m", *command])
 
     def start_worker(self, children: Children, **env: str) -> Child:
-        return self.manage(children, "runp2psync", log="worker", **env)
+        return self.manage(children, "runp2psync", log="worker", env=env)
 
-    def manage(self, children: Children, *arguments: str, log: str = "", pipes: bool = False, **env: str) -> Child:
+    def manage(
+        self, children: Children, *arguments: str, log: str = "", pipes: bool = False, env: Mapping[str, str] = {}
+    ) -> Child:
         """Start ``manage.py`` with these arguments."""
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-        return self._start(children, log or arguments[0], command, pipes=pipes, **env)
+        return self._start(children, log or arguments[0], command, pipes=pipes, env=env)
 
     def prepare(self, children: Children, *arguments: str) -> Child:
         """Start to make the node ready; ``prepared()`` of the child returned has the outcome."""
@@ -106,7 +108,9 @@ class Node:
                 connection.close()
         raise DemoError(f"{self.name} does not answer at {self.url} after {timeout:g} s.{web.tail()}")
 
-    def _start(self, children: Children, kind: str, command: list[str], *, pipes: bool = False, **env: str) -> Child:
+    def _start(
+        self, children: Children, kind: str, command: list[str], *, pipes: bool = False, env: Mapping[str, str] = {}
+    ) -> Child:
         log = self.folder / f"{self.key}-{kind}.log"
         child = Child(f"{self.name}: {kind}", command, env=self.env(**env), log=log, cwd=ROOT, pipes=pipes)
         return children.add(child)

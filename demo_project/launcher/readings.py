@@ -19,7 +19,8 @@ class PeerReading:
     bytes_in: int
     bytes_out: int
     rows_behind: int
-    in_sync: bool
+    #: 0 or 1, as SQLite has it.
+    in_sync: int
 
     @property
     def is_connected(self) -> bool:
@@ -84,6 +85,6 @@ def read(database: Path) -> Reading:
         observations,
         bool(pool[1]),
         pool[2],
-        [PeerReading(*peer[:7], bool(peer[7])) for peer in peers],
+        [PeerReading(*peer) for peer in peers],
         [text for (text,) in errors],
     )

@@ -16,7 +16,7 @@ MIN_INTERVAL = 0.25
 #: Close code for visitors who are not signed in; the page does not try again.
 NOT_SIGNED_IN = 4401
 
-watcher = CommitWatcher(Path(settings.DATABASES["default"]["NAME"]), settings.DEMO_COMMIT_POLL)
+watcher = CommitWatcher(Path(str(settings.DATABASES["default"]["NAME"])), settings.DEMO_COMMIT_POLL)
 
 
 class LiveConsumer(AsyncWebsocketConsumer):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse
@@ -29,9 +28,9 @@ def demo_user_name() -> str:
     return str(name)
 
 
-def make_demo_user() -> AbstractUser:
+def make_demo_user() -> User:
     """Return the demo's user: it sees the admin, and no password opens it."""
-    user, created = get_user_model().objects.get_or_create(
+    user, created = User.objects.get_or_create(
         username=demo_user_name(), defaults={"is_staff": True, "is_superuser": True}
     )
     if created:
@@ -40,12 +39,12 @@ def make_demo_user() -> AbstractUser:
     return user
 
 
-def sign_in_link(user: AbstractUser) -> str:
+def sign_in_link(user: User) -> str:
     """Return the path and query that sign ``user`` in, once."""
     return reverse("enter") + "?" + urlencode({"ticket": tickets.make_token(user)})
 
 
-def user_of_ticket(ticket: str) -> AbstractUser | None:
+def user_of_ticket(ticket: str) -> User | None:
     """Return the demo's user if the ticket is good and not used yet."""
-    user = get_user_model().objects.filter(username=demo_user_name(), is_active=True).first()
+    user = User.objects.filter(username=demo_user_name(), is_active=True).first()
     return user if user is not None and tickets.check_token(user, ticket) else None

@@ -50,4 +50,4 @@ class DeleteObservation(DeleteView):
     template_name = "survey/observation_delete.html"
 
     def get_success_url(self) -> str:
-        return self.object.get_absolute_url()
+        return str(self.object.get_absolute_url())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.views.generic import DetailView, ListView
 
 from demo_project.survey.forms import ObservationForm
@@ -21,12 +21,15 @@ class PlaceList(ListView):
     paginate_by = 25
 
     def get_queryset(self) -> QuerySet[Place]:
-        places = Place.objects.order_by("-population", "id")
+        places: QuerySet[Place] = Place.objects.order_by("-population", "id")
         if query := self.request.GET.get("q", "").strip():
             places = places.filter(name__istartswith=query)
         if country := self.request.GET.get("country", "").strip():
             places = places.filter(country_code=country.upper())
-        return places.annotate(seen=Count("observations"))
+        # A subquery, as a join would be grouped over all places for the few on the page.
+        seen = Observation.objects.filter(place=OuterRef("pk")).order_by().values("place").annotate(n=Count("pk"))
+        places = places.annotate(seen=Subquery(seen.values("n")))
+        return places
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         latest = Observation.objects.select_related("place").order_by("-updated_at", "-id")[:LATEST]
