@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -24,6 +25,8 @@ class Client:
     def __init__(self, communicator: WebsocketCommunicator) -> None:
         self.communicator = communicator
         self.peer_id = ""
+        #: The test breaks this socket on purpose; otherwise an exception in its consumer fails the test.
+        self.broken_on_purpose = False
 
     async def send(self, message: Any) -> None:
         await self.send_text(json.dumps(message))
@@ -91,18 +94,22 @@ def bearer(secret: str) -> tuple[bytes, bytes]:
 @pytest.fixture
 async def open_socket(transactional_db: None) -> AsyncIterator[Connect]:
     """``await open_socket(application, headers=[...], path=...)``: a raw socket, closed at the end of the test."""
-    opened: list[WebsocketCommunicator] = []
+    opened: list[Client] = []
 
     async def connect(application: Any = None, *, headers: Any = (), path: str = PATH) -> Client:
         communicator = WebsocketCommunicator(application or URLRouter(websocket_urlpatterns), path, list(headers))
-        opened.append(communicator)
+        opened.append(client := Client(communicator))
         accepted, _ = await communicator.connect(timeout=5)
         assert accepted
-        return Client(communicator)
+        return client
 
     yield connect
-    for communicator in opened:
-        await communicator.disconnect()
+    results = await asyncio.gather(
+        *(client.disconnect() for client in opened if not client.broken_on_purpose), return_exceptions=True
+    )
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
 
 
 @pytest.fixture
