@@ -30,6 +30,8 @@ from p2p_replication.transport.signaling_messages import (
 #: Close codes that mean that this client may not enter, with or without waiting.
 NOT_AUTHENTICATED = 4401
 NOT_ALLOWED = 4403
+#: A signal's receiver has left, which is nothing unusual.
+NO_SUCH_PEER = 4404
 
 #: Seconds. Servers throw out clients that are silent for two minutes.
 APPLICATION_PING_INTERVAL = 45.0
@@ -98,6 +100,7 @@ class SignalingClient:
         self._backoff = backoff or Backoff()
         self._socket: ClientConnection | None = None
         self._last_error = ""
+        self._joined = False
         #: The id that the server knows us by now; empty without a connection.
         self.peer_id = ""
         #: Payload bytes of all messages so far.
@@ -150,8 +153,8 @@ class SignalingClient:
             return self._reason_of_close(closed)
         except InvalidStatus as error:
             return self._reason_of_status(error.response.status_code)
-        except TokenError as error:
-            return f"no token, {error}"
+        except (TokenError, RoomUnavailable) as error:
+            return str(error)
         except (OSError, TimeoutError, WebSocketException) as error:
             return f"cannot connect ({error or type(error).__name__})"
 
@@ -180,6 +183,9 @@ class SignalingClient:
             finally:
                 self._socket = None
                 self.peer_id = ""
+                self._joined = False
+                # leaving on our own account is no error, which is what websockets would call it
+                await socket.close()
                 pings.cancel()
                 await asyncio.gather(pings, return_exceptions=True)
                 self._listener.signaling_lost()
@@ -219,13 +225,27 @@ class SignalingClient:
                 self.peer_id = message.peer_id
                 return self._join
             case Joined() if self.peer_id:
+                self._joined = True
                 self._listener.room_changed(self.peer_id, message.members)
             case Signal() if self.peer_id:
                 self._listener.signal_received(message)
             case ServerError():
-                self._last_error = message.message
-                self._report(f"Signaling server {self.shown_url}: {message.message} (code {message.code}).")
+                self._take_error(message)
         return None
+
+    def _take_error(self, error: ServerError) -> None:
+        self._last_error = error.message
+        if not error.room:
+            return  # the server closes the socket next, this is its reason
+        if error.code in (NOT_AUTHENTICATED, NOT_ALLOWED):
+            raise self._refused(int(error.code), error.message)
+        if not self._joined:
+            raise RoomUnavailable(f"the room cannot be joined: {error.message} (code {error.code})")
+        if error.code != NO_SUCH_PEER:
+            self._report(f"Signaling server {self.shown_url}: {error.message} (code {error.code}).")
+
+    def _refused(self, code: int, reason: str) -> SignalingRefused:
+        return SignalingRefused(code, f"The signaling server {self.shown_url} refuses this replica: {reason}")
 
     def _reason_of_close(self, closed: SocketClosed) -> str:
         received = closed.rcvd
@@ -240,20 +260,20 @@ class SignalingClient:
 
     def _reason_of_status(self, status: int) -> str:
         if status == 401:
-            raise SignalingRefused(
-                NOT_AUTHENTICATED, f"The signaling server {self.shown_url} refuses this replica's TOKEN (HTTP 401)"
-            )
+            raise self._refused(NOT_AUTHENTICATED, "its TOKEN is not accepted (HTTP 401)")
         if status == 403:
-            raise SignalingRefused(
-                NOT_ALLOWED,
-                f"The signaling server {self.shown_url} refuses connections from origin {self.origin} (HTTP 403); "
-                "its ALLOWED_HOSTS must name that host",
+            raise self._refused(
+                NOT_ALLOWED, f"HTTP 403 for origin {self.origin}; the server's ALLOWED_HOSTS must name that host"
             )
         return f"answers with HTTP {status}; check SIGNALING_URL and that the server's ASGI routes reach its consumer"
 
 
 class TokenError(Exception):
     """The account's token could not be fetched."""
+
+
+class RoomUnavailable(Exception):
+    """The server lets us in, but not into the room at the moment."""
 
 
 def url_origin(url: str) -> str:

@@ -42,10 +42,11 @@ class Signal:
 
 @dataclass(frozen=True)
 class ServerError:
-    """The server refuses something; if it concerns the whole connection, a close follows."""
+    """The server refuses something: what concerns ``room``, or the whole connection, which it closes then."""
 
     code: int | str
     message: str
+    room: str = ""
 
 
 ServerMessage = Init | Joined | Signal | ServerError
@@ -80,6 +81,7 @@ def parse_server_message(text: str | bytes) -> ServerMessage:
             return ServerError(
                 code=code if isinstance(code, int) else _short(code),
                 message=_short(message.get("message")) or "no reason given",
+                room=_short(message.get("room")),
             )
     raise MalformedMessage(f"unknown type {str(kind)[:40]!r}")
 

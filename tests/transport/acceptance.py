@@ -144,7 +144,7 @@ class HandlerAcceptance:
 
         async def send_for_ever() -> None:
             while True:
-                await a.send(bytes(MAX_FRAME_BYTES))
+                await a.send(bytes(1000))
 
         sending = asyncio.create_task(send_for_ever())
         await asyncio.sleep(0.05)
@@ -200,36 +200,20 @@ class HandlerAcceptance:
         assert [connection.remote.instance for connection in a.open] == ["b:2"]
 
     async def test_errors_of_the_caller_are_reported_and_cost_one_connection_only(self, members: Members) -> None:
-        a, b = members.start("a:1"), members.start("b:1")
-        welcome = a._on_connection
-        refusals = 0
+        refused: list[Connection] = []
 
-        async def refuse_once(connection: Connection) -> None:
-            nonlocal refusals
-            refusals += 1
-            if refusals == 1:
+        async def refuse_first(connection: Connection) -> None:
+            if not refused:
+                refused.append(connection)
                 raise RuntimeError("not this time")
-            await welcome(connection)
 
-        a._on_connection = refuse_once  # type: ignore[method-assign]
-        await a.stop()
-        again = members.start("c:1")
-        again.task.cancel()
-        await asyncio.gather(again.task, return_exceptions=True)
-        reports: list[str] = []
-        handler = members.handler_class(
-            type(b.handler.config)(
-                topic="field-team",
-                instance="d:1",
-                account=members.account,
-                options=members.options,
-                report=reports.append,
-            )
-        )
-        a.handler, a.task = handler, asyncio.create_task(handler.run(refuse_once))
-        await a.connection_to("b:1")
-        assert any("not this time" in report for report in reports)
-        assert refusals == 2
+        a, b = members.start("a:1", refuse=refuse_first), members.start("b:1")
+        connection = await a.connection_to("b:1")
+        assert connection is not refused[0]
+        assert not refused[0].is_open
+        assert any("not this time" in report for report in a.reports)
+        await connection.send(b"welcome")
+        assert await received(await b.connection_to("a:1"), 1) == [b"welcome"]
 
     async def test_nothing_is_left_behind(self, members: Members) -> None:
         before = asyncio.all_tasks()

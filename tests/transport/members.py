@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from p2p_replication.exceptions import ConnectionClosed
-from p2p_replication.transport.base import Connection, ConnectionHandler, HandlerConfig
+from p2p_replication.transport.base import Connection, ConnectionHandler, HandlerConfig, OnConnection
 
 TIMEOUT = 10.0
 
@@ -16,14 +16,17 @@ TIMEOUT = 10.0
 class RunningMember:
     """A running handler, the connections it handed over and what it reported."""
 
-    def __init__(self, handler: ConnectionHandler, reports: list[str]) -> None:
+    def __init__(self, handler: ConnectionHandler, reports: list[str], refuse: OnConnection | None = None) -> None:
         self.handler = handler
         self.reports = reports
         self.connections: list[Connection] = []
+        self._refuse = refuse
         self._changed = asyncio.Event()
         self.task = asyncio.create_task(handler.run(self._on_connection))
 
     async def _on_connection(self, connection: Connection) -> None:
+        if self._refuse is not None:
+            await self._refuse(connection)
         self.connections.append(connection)
         self._changed.set()
 
@@ -61,6 +64,7 @@ class Members:
 
     def start(self, instance: str, *, topic: str = "field-team", **changes: Any) -> RunningMember:
         reports: list[str] = []
+        refuse = changes.pop("refuse", None)
         config = HandlerConfig(
             topic=topic,
             instance=instance,
@@ -70,7 +74,7 @@ class Members:
             report=reports.append,
             **changes,
         )
-        member = RunningMember(self.handler_class(config), reports)
+        member = RunningMember(self.handler_class(config), reports, refuse)
         self.running.append(member)
         return member
 
@@ -82,10 +86,7 @@ class Members:
     async def stop(self) -> None:
         for member in self.running:
             await member.handler.close()
-        results = await asyncio.gather(*(member.task for member in self.running), return_exceptions=True)
-        for result in results:
-            if isinstance(result, AssertionError):
-                raise result
+        await asyncio.gather(*(member.task for member in self.running), return_exceptions=True)
 
 
 async def ended(connection: Connection) -> str:
@@ -100,5 +101,5 @@ async def ended(connection: Connection) -> str:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(TIMEOUT):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)

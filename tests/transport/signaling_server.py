@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +25,20 @@ class SmallSignalingServer:
     """Args:
     tells_peers: False for the messages of RxDB's own server, which knows no instances.
     token: refuse clients without this token.
+    first_number: with an even one the first client offers to the second, with an odd one the second to the first.
     """
 
-    def __init__(self, *, tells_peers: bool = True, token: str = "") -> None:
+    def __init__(self, *, tells_peers: bool = True, token: str = "", first_number: int = 0) -> None:
         self.tells_peers = tells_peers
         self.token = token
         self.clients: dict[str, Client] = {}
         self.received: list[dict[str, Any]] = []
         self.request_headers: list[dict[str, str]] = []
-        #: Signals that this returns False for are swallowed.
-        self.passes = lambda message: True
-        self._numbers = itertools.count()
+        #: Turns a signal into those that are delivered in its place.
+        self.rewrite: Callable[[dict[str, Any]], list[dict[str, Any]]] = lambda message: [message]
+        #: Seconds by which the members that were there before learn of a newcomer later than the newcomer itself.
+        self.announce_late = 0.0
+        self._numbers = itertools.count(first_number)
         self._server: Server | None = None
         self.port = 0
 
@@ -69,8 +74,9 @@ class SmallSignalingServer:
             message["peers"] = [
                 {"id": c.peer_id, "instance": c.instance, "name": c.name, "user": "ana"} for c in members
             ]
-        for client in members:
+        for client in reversed(members):
             await client.socket.send(json.dumps(message))
+            await asyncio.sleep(self.announce_late)
 
     async def _serve(self, socket: ServerConnection) -> None:
         assert socket.request is not None
@@ -97,7 +103,8 @@ class SmallSignalingServer:
             client.room = message["room"]
             client.instance, client.name = message.get("instance", ""), message.get("name", "")
             await self.announce(client.room)
-        elif message["type"] == "signal" and self.passes(message):
-            receiver = self.clients.get(message["receiverPeerId"])
-            if receiver is not None and receiver.room == client.room:
-                await receiver.socket.send(json.dumps(message))
+        elif message["type"] == "signal":
+            for signal in self.rewrite(message):
+                receiver = self.clients.get(signal["receiverPeerId"])
+                if receiver is not None and receiver.room == client.room:
+                    await receiver.socket.send(json.dumps(signal))
