@@ -57,6 +57,8 @@ def first_sync(bench: Bench) -> FirstSync:
     milliseconds = [value for saver in savers for value in saver.milliseconds]
     for saver, node in zip(savers, (bench.a, bench.b), strict=True):
         bench.log(f"    {len(saver.milliseconds)} saves by {node.name}'s pages: {figures(saver.milliseconds)}")
+    everyone = "SELECT count(*) FROM survey_observation WHERE species LIKE 'web-%'"
+    bench.expect_both("the saves by both nodes' pages", everyone, [len(milliseconds)])
     return FirstSync((outcome["ns"] - started) / 1e9, outcome["rows"], milliseconds)
 
 

@@ -8,22 +8,25 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from demo_project.launcher.errors import DemoError
 
-SABOTAGES = ("datachannel", "capture", "apply")
+#: The step that has to fail, by sabotage. ``save`` is the first one that updates a row.
+NOTICED_BY = {"datachannel": "first_sync", "capture": "save", "apply": "save"}
+SABOTAGES = tuple(NOTICED_BY)
 
 
-def after_first_sync(kind: str | None, a: Path, b: Path) -> str:
-    """Do what has to be done once B holds all rows; returns what was done, for the log."""
-    if kind == "capture":
-        names = drop_update_triggers(a)
-        return f"dropped A's update triggers: {', '.join(names)}"
-    if kind == "apply":
-        ignore_updates(b)
-        return "B's database ignores updates from now on"
-    return ""
+def break_capture(a: Path, b: Path) -> str:
+    """Drop A's update triggers; returns what was done, for the log."""
+    return f"dropped A's update triggers: {', '.join(drop_update_triggers(a))}"
+
+
+def break_apply(a: Path, b: Path) -> str:
+    """Let B's table stay as it is; returns what was done, for the log."""
+    ignore_updates(b)
+    return "B's observations ignore updates from now on"
 
 
 def drop_update_triggers(database: Path) -> list[str]:
@@ -47,3 +50,7 @@ def ignore_updates(database: Path) -> None:
         connection.execute(
             "CREATE TRIGGER demo_sabotage BEFORE UPDATE ON survey_observation BEGIN SELECT RAISE(IGNORE); END"
         )
+
+
+#: What is done once B holds all rows, to the files of A and B.
+BROKEN_AFTERWARDS: dict[str | None, Callable[[Path, Path], str]] = {"capture": break_capture, "apply": break_apply}

@@ -40,6 +40,7 @@ def bulk_create(bench: Bench) -> None:
 
 def queryset_update(bench: Bench) -> None:
     pks = bench.on_a("bulk_create", species=[f"update-{number}" for number in range(FEW)], observer=OBSERVER)
+    bench.expect("the rows to update", bench.b, counting(pks), [FEW])
     bench.on_a("queryset_update", pks=pks, changes={"note": "updated", "count": 3})
     bench.expect("QuerySet.update()", bench.b, counting(pks, "note = 'updated' AND count = 3"), [FEW])
 

@@ -76,17 +76,23 @@ class Node:
 
     def start_web(self, children: Children) -> Child:
         command = ["daphne", "-b", HOST, "-p", str(self.port), "--no-server-name", "demo_project.asgi:application"]
-        return self._start(children, "web", [sys.executable, "-m", *command])
+        return self._start(children, "web", [sys.executable, "-m", *command], serves=True)
 
     def start_worker(self, children: Children, **env: str) -> Child:
-        return self.manage(children, "runp2psync", log="worker", env=env)
+        return self.manage(children, "runp2psync", log="worker", serves=True, env=env)
 
     def manage(
-        self, children: Children, *arguments: str, log: str = "", pipes: bool = False, env: Mapping[str, str] = {}
+        self,
+        children: Children,
+        *arguments: str,
+        log: str = "",
+        pipes: bool = False,
+        serves: bool = False,
+        env: Mapping[str, str] = {},
     ) -> Child:
-        """Start ``manage.py`` with these arguments."""
+        """Start ``manage.py`` with these arguments; the other ones are as of ``Child``."""
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-        return self._start(children, log or arguments[0], command, pipes=pipes, env=env)
+        return self._start(children, log or arguments[0], command, pipes=pipes, serves=serves, env=env)
 
     def prepare(self, children: Children, *arguments: str) -> Child:
         """Start to make the node ready; ``prepared()`` of the child returned has the outcome."""
@@ -109,10 +115,18 @@ class Node:
         raise DemoError(f"{self.name} does not answer at {self.url} after {timeout:g} s.{web.tail()}")
 
     def _start(
-        self, children: Children, kind: str, command: list[str], *, pipes: bool = False, env: Mapping[str, str] = {}
+        self,
+        children: Children,
+        kind: str,
+        command: list[str],
+        *,
+        pipes: bool = False,
+        serves: bool = False,
+        env: Mapping[str, str] = {},
     ) -> Child:
         log = self.folder / f"{self.key}-{kind}.log"
-        child = Child(f"{self.name}: {kind}", command, env=self.env(**env), log=log, cwd=ROOT, pipes=pipes)
+        name = f"{self.name}: {kind}"
+        child = Child(name, command, env=self.env(**env), log=log, cwd=ROOT, pipes=pipes, serves=serves)
         return children.add(child)
 
 

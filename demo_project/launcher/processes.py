@@ -23,6 +23,10 @@ class Child:
     """A running process in a process group of its own. It ends with this process, even if that is killed.
 
     Start children on the main thread only: the kernel counts the end of the *thread* that started one.
+
+    Args:
+        pipes: talk to it by its standard input and output; else its output goes to the log as well.
+        serves: it is meant to run until it is stopped, so that any end of its own is a failure.
     """
 
     def __init__(
@@ -34,8 +38,10 @@ class Child:
         log: Path,
         cwd: Path,
         pipes: bool = False,
+        serves: bool = False,
     ) -> None:
         self.name = name
+        self.serves = serves
         self.log = log
         self.stopping = False
         with log.open("ab") as log_file:
@@ -87,8 +93,9 @@ class Child:
             raise DemoError(f"{self.name} failed with code {code}.{self.tail()}")
 
     def require_alive(self) -> None:
-        """Raise DemoError, with the end of the log, if the process has ended by itself."""
-        if not self.is_running and not self.stopping:
+        """Raise DemoError, with the end of the log, if the process has ended by itself and should not have."""
+        code = self.process.poll()
+        if code is not None and not self.stopping and (self.serves or code != 0):
             raise DemoError(f"{self.name} ended with code {self.process.returncode}.{self.tail()}")
 
     def tail(self) -> str:
@@ -115,8 +122,7 @@ class Children:
 
     def require_alive(self) -> None:
         for child in self._children:
-            if child.process.poll() != 0:
-                child.require_alive()
+            child.require_alive()
 
     def stop(self) -> list[Child]:
         """Stop everything. Returns those that had to be killed."""
