@@ -84,6 +84,8 @@ def apply_changes(
         if not rows:
             break
     outcome.vector = vector_of(database, stream, declaration)
+    if outcome.changed or changes.claim:
+        database.note_changed([stream.label])
     return outcome
 
 
@@ -111,6 +113,7 @@ def retry_parked(database: ReplicaDatabase, stream: StreamStore, limit: int = 50
                     save_entries(database.connection, stream.id, [entry])
                     forget_parked(database, stream, [key])
                     ended += 1
+                    database.note_changed([stream.label])
             except REFUSALS:
                 continue
         limit -= len(page)

@@ -133,6 +133,7 @@ def post_entries(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> Post
         stream = database.by_number.get(number)
         if stream is not None and _post_stream(database, stream, by_key):
             posted.labels.add(stream.label)
+    database.note_changed(posted.labels)
     return posted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,6 +98,8 @@ class ReplicaDatabase:
             Start.objects.using(alias).create(origin_id=self.origin, first_sequence=self.first_sequence)
         self._origin_ids: dict[int, str] = {self.origin: self.start}
         self._origin_numbers: dict[str, int] = {self.start: self.origin}
+        #: Labels of models with new versions since somebody last asked.
+        self._changed: set[str] = set()
         self.streams: dict[str, StreamStore] = {}
         with self.writing():
             for options in registry:
@@ -180,6 +182,15 @@ class ReplicaDatabase:
             .first()
         )
         return min(sequence, following.first_sequence) if following is not None else sequence
+
+    def note_changed(self, labels: Iterable[str]) -> None:
+        """Remember that these models have new versions, for ``take_changed``."""
+        self._changed.update(labels)
+
+    def take_changed(self) -> set[str]:
+        """Return the labels of the models with new versions since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def now_ms(self) -> int:
         return int(time.time() * 1000)

@@ -1,0 +1,54 @@
+"""The worker's one database thread: every query of a worker runs there, one after another, on one held connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from django.db import connections, reset_queries
+
+from p2p_replication.storage.replica_database import ReplicaDatabase
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DatabaseThread:
+    """Runs functions in the database thread, and tells the loop which models have changed after each.
+
+    Args:
+        on_changed: called in the loop with the labels of models that got new versions.
+    """
+
+    def __init__(self, on_changed: Callable[[set[str]], None]) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="p2p-database")
+        self._on_changed = on_changed
+        self.database: ReplicaDatabase | None = None
+
+    async def open(self, make: Callable[[], ReplicaDatabase]) -> ReplicaDatabase:
+        """Open the replica's database inside the thread."""
+        self.database = await self.run(make)
+        return self.database
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function in the thread and return its result."""
+        loop = asyncio.get_running_loop()
+
+        def call() -> tuple[T, set[str]]:
+            try:
+                result = function(*args, **kwargs)
+            finally:
+                reset_queries()  # With DEBUG on, the query log would grow for ever.
+            return result, self.database.take_changed() if self.database is not None else set()
+
+        result, changed = await loop.run_in_executor(self._executor, call)
+        if changed:
+            self._on_changed(changed)
+        return result
+
+    async def close(self) -> None:
+        """Close the thread's connections and end it. Work that has begun is finished first."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, connections.close_all)
+        self._executor.shutdown(wait=True)

@@ -1,0 +1,207 @@
+"""One replicator per peer: pumps frames between the connection and the session, and carries out what it wants."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from p2p_replication.exceptions import ConnectionClosed
+from p2p_replication.protocol import effects as fx
+from p2p_replication.protocol.framing import RemoteProtocolError
+from p2p_replication.protocol.session import Phase, Session, SessionConfig
+from p2p_replication.storage.applier import apply_changes
+from p2p_replication.storage.changes import read_changes, read_push
+from p2p_replication.transport.base import Connection
+
+if TYPE_CHECKING:
+    from p2p_replication.pool.live_pool import LivePool
+
+#: How often the session's clock is looked at; gathered announcements wait at most the shorter time.
+TICK = 0.5
+TICK_SOON = 0.03
+
+
+class Replicator:
+    """Runs one session until it or its connection ends.
+
+    Attributes:
+        session: the session; its ``peer`` is known after the introduction.
+        parked: rows of this peer that could not be applied, this connection.
+    """
+
+    def __init__(self, pool: LivePool, connection: Connection, config: SessionConfig) -> None:
+        self.pool = pool
+        self.connection = connection
+        self.session = Session(config, time.monotonic())
+        self.opened_at = time.time()
+        self.close_reason = ""
+        self.closed_by_error = False
+        self._outgoing: deque[list[bytes]] = deque()
+        self._has_outgoing = asyncio.Event()
+        self._work: asyncio.Queue[fx.Effect] = asyncio.Queue()
+        self._tick_soon = asyncio.Event()
+        self._over = asyncio.Event()
+        self._failed: BaseException | None = None
+
+    @property
+    def peer_id(self) -> str:
+        """The peer's replica id, empty before the introduction."""
+        return self.session.peer.replica if self.session.peer else ""
+
+    @property
+    def is_open(self) -> bool:
+        return self.session.phase is Phase.OPEN
+
+    async def run(self) -> None:
+        """Replicate until the session is over, then close the connection. Raises what went wrong on this side."""
+        pumps = [
+            asyncio.create_task(pump(), name=f"p2p-{pump.__name__}")
+            for pump in (self._receive, self._send, self._carry_work, self._tick)
+        ]
+        for task in pumps:
+            task.add_done_callback(self._pump_ended)
+        self.carry_out()
+        try:
+            await self._over.wait()
+            await self._flush()
+        finally:
+            for task in pumps:
+                task.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self.session.connection_lost("this side is leaving")
+            self.carry_out()
+            await self.connection.close(self.close_reason)
+        if self._failed is not None:
+            raise self._failed
+
+    def close(self, reason: str) -> None:
+        """End the session with a goodbye."""
+        self.session.close(reason)
+        self.carry_out()
+
+    def carry_out(self) -> None:
+        """Carry out the effects that the session has gathered."""
+        for effect in self.session.drain():
+            match effect:
+                case fx.Send():
+                    self._outgoing.append(effect.frames)
+                    self._has_outgoing.set()
+                case fx.WantPull():
+                    self.pool.want_pull(self, effect)
+                case fx.PullDone():
+                    self.pool.pull_done(self, effect.model)
+                case fx.PeerError():
+                    self.pool.report(effect.text, self)
+                case fx.Closed():
+                    self.close_reason, self.closed_by_error = effect.reason, effect.is_error
+                    self._over.set()
+                case _:
+                    self._work.put_nowait(effect)
+        if self.session.wants_tick_soon:
+            self._tick_soon.set()
+
+    # -- pumps -----------------------------------------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        while True:
+            frame = await self.connection.receive()
+            self.session.receive(frame, time.monotonic())
+            self.carry_out()
+
+    async def _send(self) -> None:
+        while True:
+            while self._outgoing:
+                for frame in self._outgoing[0]:
+                    await self.connection.send(frame)
+                self._outgoing.popleft()
+            self._has_outgoing.clear()
+            await self._has_outgoing.wait()
+
+    async def _tick(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._tick_soon.wait(), TICK)
+                self._tick_soon.clear()
+                await asyncio.sleep(TICK_SOON)
+            except TimeoutError:
+                pass
+            self.session.tick(time.monotonic())
+            self.carry_out()
+
+    async def _carry_work(self) -> None:
+        """Carry out what needs the database, in order: a batch is applied before the next is looked at."""
+        while True:
+            effect = await self._work.get()
+            match effect:
+                case fx.PeerIntroduced():
+                    await self.pool.introduce(self, effect.hello)
+                case fx.ReadChanges():
+                    await self._read_changes(effect)
+                case fx.ReadPush():
+                    await self._read_push(effect)
+                case fx.ApplyChanges():
+                    await self._apply(effect)
+            self.carry_out()
+
+    async def _read_changes(self, effect: fx.ReadChanges) -> None:
+        part = self.pool.parts.get(effect.model)
+        if part is None:
+            return
+        batch = await self.pool.thread.run(
+            read_changes,
+            part.database,
+            part.stream,
+            part.declaration,
+            effect.vector,
+            after=effect.after,
+            cursor=(effect.cursor_start, effect.cursor_seq),
+            batch_size=effect.batch_size,
+        )
+        self.session.changes_read(effect.model, effect.round, batch)
+
+    async def _read_push(self, effect: fx.ReadPush) -> None:
+        part = self.pool.parts.get(effect.model)
+        if part is not None:
+            batch = await self.pool.thread.run(read_push, part.database, part.stream, effect.push_from)
+            self.session.push_read(effect.model, batch)
+
+    async def _apply(self, effect: fx.ApplyChanges) -> None:
+        changes = effect.changes
+        part = self.pool.parts.get(changes.model)
+        if part is None:
+            return
+        try:
+            applied = await self.pool.thread.run(
+                apply_changes, part.database, part.stream, part.declaration, self.peer_id, changes
+            )
+        except RemoteProtocolError as error:
+            self.session.close(f"the peer broke the protocol: {error}", code="protocol", is_error=True)
+            return
+        for key, reason in applied.parked.items():
+            self.pool.report_parked(changes.model, key, reason, self)
+        self.session.changes_applied(changes, applied.vector, applied.taken, time.monotonic())
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _pump_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, ConnectionClosed):
+            self.session.connection_lost(str(error))
+        elif error is not None:
+            self._failed = error
+            self.session.close(f"an error on the other side: {type(error).__name__}", code="internal", is_error=True)
+        self.carry_out()
+        self._over.set()
+
+    async def _flush(self) -> None:
+        """Let the goodbye leave, if the connection still takes it."""
+        try:
+            async with asyncio.timeout(1):
+                while self._outgoing and self.connection.is_open:
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            return

@@ -1,0 +1,117 @@
+"""What the database says should run: pools with their declarations, turned into what a live pool is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from p2p_replication.conf import app_settings
+from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.models.callables import resolve
+from p2p_replication.models.handle import declare
+from p2p_replication.models.pool import Pool
+from p2p_replication.pool.live_pool import Part, PoolSetup
+from p2p_replication.registry import registry
+from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.transport.base import ConnectionHandler, HandlerConfig
+
+logger = logging.getLogger("p2p_replication.worker")
+
+
+@dataclass(frozen=True)
+class WantedPool:
+    """A pool that should run. ``fingerprint`` changes with anything that needs a restart."""
+
+    id: int
+    fingerprint: str
+    setup: PoolSetup
+
+
+def declare_registered_pools() -> None:
+    """Store the declarations that ``p2p.py`` modules and inner ``Replication`` classes make."""
+    for options in registry:
+        for pool in options.pools:
+            given = {key: value for key, value in pool.items() if key != "topic"}
+            declare(options.model, pool["topic"], pull={}, push={}, source=options.source, **given)
+
+
+def wanted_pools(database: ReplicaDatabase) -> tuple[list[WantedPool], list[tuple[int, str]]]:
+    """Return the pools that should run, and ``(pool, error)`` for those that can't."""
+    wanted, failed = [], []
+    for pool in Pool.objects.active().prefetch_related("declarations"):
+        try:
+            setup, fingerprint = _setup(pool, database)
+        except (ConfigurationError, ImportError) as error:
+            failed.append((pool.pk, str(error)))
+        else:
+            if setup.parts:
+                wanted.append(WantedPool(pool.pk, fingerprint, setup))
+    return wanted, failed
+
+
+def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
+    parts: dict[str, Part] = {}
+    for declaration in pool.declarations.all():
+        stream = database.streams.get(declaration.model)
+        if stream is None:
+            raise ConfigurationError(
+                f"{declaration.model} is declared in the pool {pool} but does not replicate in this project (any "
+                "more): cancel it in the admin, or restore the model."
+            )
+        size = (declaration.pull or {}).get("batch_size", 0)
+        parts[declaration.model] = Part(database, stream, declaration.pk, size)
+    settings = app_settings.current()
+    setup = PoolSetup(
+        id=pool.pk,
+        topic=pool.topic,
+        parts=parts,
+        make_handler=_handler_maker(pool, database),
+        is_peer_valid=resolve(pool.is_peer_valid) if pool.is_peer_valid else None,
+        name=settings.NAME,
+        heartbeat=settings.HEARTBEAT_INTERVAL,
+        timeout=settings.PEER_TIMEOUT,
+        max_clock_skew=settings.MAX_CLOCK_SKEW,
+    )
+    options = sorted((label, part.declaration, part.batch_size) for label, part in parts.items())
+    return setup, repr((pool.generation, pool.connection_handler, pool.is_peer_valid, options))
+
+
+def _handler_maker(pool: Pool, database: ReplicaDatabase) -> Callable[[Callable[[str], None]], ConnectionHandler]:
+    settings = app_settings.current()
+    backend = settings.CONNECTION_HANDLERS.get(pool.connection_handler)
+    if backend is None:
+        raise ConfigurationError(
+            f"The pool {pool} wants the connection handler {pool.connection_handler!r}, which is not in "
+            "P2P_REPLICATION['CONNECTION_HANDLERS']."
+        )
+    account = settings.ACCOUNTS.get(pool.account)
+    if account is None:
+        raise ConfigurationError(
+            f"The pool {pool} wants the account {pool.account!r}, which is not in P2P_REPLICATION['ACCOUNTS']."
+        )
+    handler_class: Any = import_string(backend["BACKEND"])
+
+    def make(report: Callable[[str], None]) -> ConnectionHandler:
+        config = HandlerConfig(
+            topic=pool.topic,
+            instance=f"{database.replica_id}:{database.start}",
+            name=settings.NAME,
+            account={**account, "TOKEN": token_of(account)},
+            ice_servers=settings.ICE_SERVERS,
+            options=backend.get("OPTIONS", {}),
+            report=report,
+        )
+        handler: ConnectionHandler = handler_class(config)
+        return handler
+
+    return make
+
+
+def token_of(account: dict[str, Any]) -> Any:
+    """Return the account's token, or the callable that fetches it (a dotted path: tokens have no dots)."""
+    token = account.get("TOKEN")
+    return import_string(token) if isinstance(token, str) and "." in token else token

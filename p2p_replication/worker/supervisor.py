@@ -1,0 +1,222 @@
+"""The pool supervisor: owns the live pools of one worker process, posts what the application commits, and beats."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import socket
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from django.db import connections
+
+from p2p_replication.conf import app_settings
+from p2p_replication.models.pool import Pool, PoolError
+from p2p_replication.pool.database_thread import DatabaseThread
+from p2p_replication.pool.live_pool import LivePool
+from p2p_replication.pool.peer_rows import write_error, write_signaling_state
+from p2p_replication.storage.applier import retry_parked
+from p2p_replication.storage.capture.installation import install
+from p2p_replication.storage.posting import Posted, post
+from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.write_budget import WriteBudget
+from p2p_replication.transport import identity
+from p2p_replication.worker.leases import release_lease, take_lease
+from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
+from p2p_replication.worker.wakeups import SQLiteWakeups
+
+logger = logging.getLogger("p2p_replication.worker")
+
+#: Seconds between looks at the pool table, and between writes of what people see.
+LOOK = 1.0
+#: Seconds between tries of parked rows when nothing has happened that could help them.
+RETRY_PARKED = 30.0
+
+
+class _Running:
+    """A live pool and the task it runs in."""
+
+    def __init__(self, wanted: WantedPool, pool: LivePool) -> None:
+        self.fingerprint = wanted.fingerprint
+        self.pool = pool
+        self.task = asyncio.create_task(pool.run(), name=f"p2p-pool-{wanted.setup.topic}")
+        self.told = ""
+
+
+class PoolSupervisor:
+    """Runs every active pool of the database that no other live worker has a lease of."""
+
+    #: The supervisor of this process, for the doorbell.
+    current: ClassVar[PoolSupervisor | None] = None
+
+    def __init__(self, stats_file: str = "") -> None:
+        self.holder = f"{socket.gethostname()[:40]}:{secrets.token_hex(6)}"
+        self.thread = DatabaseThread(self._models_changed)
+        self.running: dict[int, _Running] = {}
+        self.ready = asyncio.Event()
+        self._stats_file = stats_file
+        self._wake = asyncio.Event()
+        self._look = asyncio.Event()
+        self._retry = asyncio.Event()
+        self._stopped_totals = [0, 0, 0, 0]
+
+    @property
+    def database(self) -> ReplicaDatabase:
+        assert self.thread.database is not None
+        return self.thread.database
+
+    def wake(self) -> None:
+        """Another process may have committed something."""
+        self._wake.set()
+
+    def ring(self) -> None:
+        """Pools have changed."""
+        self._look.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled; then say goodbye to the peers and give the leases back."""
+        PoolSupervisor.current = self
+        try:
+            await self.thread.open(_open_database)
+            await self.thread.run(_prepare)
+            logger.info("replica %s, start %s", self.database.replica_id, self.database.start)
+            async with asyncio.TaskGroup() as tasks:
+                for loop in (self._post, self._supervise, self._show, self._retry_parked, self._watch):
+                    tasks.create_task(loop(), name=f"p2p{loop.__name__}")
+        finally:
+            PoolSupervisor.current = None
+            await self._stop_all()
+
+    # -- loops -----------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        settings = app_settings.current()
+        await SQLiteWakeups(
+            str(connections[self.database.alias].settings_dict["NAME"]),
+            self.wake,
+            poll=settings.POLL_INTERVAL,
+            poll_watched=settings.POLL_INTERVAL_WATCHED,
+            watch=settings.FILE_WATCHER,
+        ).run()
+
+    async def _post(self) -> None:
+        self._wake.set()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            posted = Posted(more=True)
+            while posted.more:
+                posted = await self.thread.run(post, self.database)
+
+    async def _supervise(self) -> None:
+        beaten = 0.0
+        while True:
+            now = time.monotonic()
+            beat = now - beaten >= app_settings.LEASE_TTL / 3
+            if beat:
+                beaten = now
+            await self._look_at_pools(beat)
+            self.ready.set()
+            self._look.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), LOOK)
+
+    async def _look_at_pools(self, beat: bool) -> None:
+        wanted, failed = await self.thread.run(wanted_pools, self.database)
+        for pool, text in failed:
+            logger.error("%s", text)
+            await self.thread.run(write_error, pool, text)
+        by_id = {pool.id: pool for pool in wanted}
+        for number, running in list(self.running.items()):
+            now = by_id.get(number)
+            if now is None or now.fingerprint != running.fingerprint or running.task.done():
+                await self._stop(number)
+        for pool in wanted:
+            if pool.id in self.running and not beat:
+                continue
+            if await self.thread.run(take_lease, pool.id, self.holder, app_settings.LEASE_TTL):
+                if pool.id not in self.running:
+                    logger.info("pool %s starts with %s", pool.setup.topic, ", ".join(sorted(pool.setup.parts)))
+                    self.running[pool.id] = _Running(pool, LivePool(pool.setup, self.thread))
+            elif pool.id in self.running:
+                logger.warning("another worker has taken the pool %s over", pool.setup.topic)
+                await self._stop(pool.id)
+
+    async def _show(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            for number, running in list(self.running.items()):
+                await running.pool.write_state()
+                if running.pool.state != running.told:
+                    running.told = running.pool.state
+                    await self.thread.run(write_signaling_state, number, running.told)
+
+    async def _retry_parked(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._retry.wait(), RETRY_PARKED)
+            self._retry.clear()
+            for stream in self.database.streams.values():
+                await self.thread.run(retry_parked, self.database, stream)
+            await asyncio.sleep(0.25)
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    def _models_changed(self, labels: set[str]) -> None:
+        for running in self.running.values():
+            running.pool.changed(labels)
+        self._retry.set()
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def _stop(self, number: int) -> None:
+        running = self.running.pop(number)
+        running.task.cancel()
+        await asyncio.gather(running.task, return_exceptions=True)
+        for i, count in enumerate(totals(running.pool)):
+            self._stopped_totals[i] += count
+        await running.pool.write_state()
+        await self.thread.run(release_lease, number, self.holder)
+        logger.info("pool %s has stopped", running.pool.setup.topic)
+
+    async def _stop_all(self) -> None:
+        await asyncio.gather(*(self._stop(number) for number in list(self.running)), return_exceptions=True)
+        await self.thread.close()
+        if self._stats_file:
+            names = ("channel_bytes_in", "channel_bytes_out", "signaling_bytes_in", "signaling_bytes_out")
+            line = json.dumps(dict(zip(names, self._stopped_totals, strict=True)))
+            Path(self._stats_file).write_text(line + "\n")
+
+
+def totals(pool: LivePool) -> tuple[int, int, int, int]:
+    """Return the bytes of a pool's data channels (in, out) and of its signaling (in, out)."""
+    signaling = getattr(pool.handler, "signaling", None)
+    return (
+        pool.closed_bytes[0] + sum(r.session.bytes_in for r in pool.replicators),
+        pool.closed_bytes[1] + sum(r.session.bytes_out for r in pool.replicators),
+        getattr(signaling, "received_bytes", 0),
+        getattr(signaling, "sent_bytes", 0),
+    )
+
+
+def _open_database() -> ReplicaDatabase:
+    settings = app_settings.current()
+    return ReplicaDatabase(
+        make_secret_key=identity.generate_secret_key,
+        budget=WriteBudget(settings.WRITE_SLICE, settings.WRITE_PAUSE),
+        max_clock_skew=settings.MAX_CLOCK_SKEW,
+    )
+
+
+def _prepare() -> None:
+    """Heal what a failed migration may have left, and store what the code declares."""
+    for label, found in install().items():
+        logger.warning("capture of %s was renewed: %s", label, found)
+    declare_registered_pools()
+    PoolError.prune(app_settings.ERROR_RETENTION)
+    Pool.objects.filter(lease_until=None).update(signaling_state="")
