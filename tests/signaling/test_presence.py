@@ -162,6 +162,32 @@ async def test_a_lost_announcement_is_made_up_for(connect: Connect, monkeypatch:
     await first.until_members(first, second)
 
 
+async def test_a_signal_to_a_member_not_yet_told_of_is_delivered(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await connect(), await connect()
+    await first.join("team")
+
+    async def lost(group: str, message: dict[str, Any]) -> None:
+        pass
+
+    monkeypatch.setattr(get_channel_layer(), "group_send", lost)
+    await second.join("team")
+    await first.signal("team", second.peer_id, "early")
+    assert (await second.receive("signal"))["data"] == "early"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_members_of_a_dead_server_are_listed_no_more_even_before_they_are_swept() -> None:
+    alive = presence.Member("room", "alivealiveal", "channel", new_server_name())
+    presence.join(alive, peers_per_room=9, stale_after=90)
+    presence.join(presence.Member("room", "deaddeaddead", "channel", dead_server()), peers_per_room=9, stale_after=90)
+    assert presence.members(["room", "empty"], stale_after=90) == {"room": [alive], "empty": []}
+    assert presence.sweep(stale_after=90) == {"room"}
+    assert presence.sweep(stale_after=90) == set()
+    assert RoomMember.objects.get().peer_id == "alivealiveal"
+
+
 async def test_a_signal_to_a_gone_channel_is_told_to_the_sender_and_its_row_removed(connect: Connect) -> None:
     first = await connect()
     await first.join("team")
