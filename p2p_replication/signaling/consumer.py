@@ -259,7 +259,7 @@ class SignalingConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def _find(self, room: _Room, peer_id: str) -> Member | None:
         """The member with this id, if it can be reached. A socket of ours that is gone is removed on the way."""
         assert self._sockets is not None  # messages are read only after _let_in
-        if False:
+        if peer_id not in room.members:
             with contextlib.suppress(DatabaseProblem):
                 await self.show_members(await self._sockets.listing(room.member.room))
         member = room.members.get(peer_id)

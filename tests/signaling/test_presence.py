@@ -166,12 +166,12 @@ async def test_a_signal_to_a_member_not_yet_told_of_is_delivered(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = await connect(), await connect()
-    await first.join("team")
 
     async def lost(group: str, message: dict[str, Any]) -> None:
         pass
 
     monkeypatch.setattr(get_channel_layer(), "group_send", lost)
+    await first.join("team")
     await second.join("team")
     await first.signal("team", second.peer_id, "early")
     assert (await second.receive("signal"))["data"] == "early"
