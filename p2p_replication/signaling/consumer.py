@@ -104,13 +104,13 @@ class SignalingConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         apart = self._servers_apart(listing)
         room.members = {member.peer_id: member for member in listing.members}
         reachable = [member.info for member in listing.members if member.server not in apart]
-        if apart - room.apart:
-            await self._send(messages.error(Code.SERVERS_APART, _servers_apart_text(), room.topic))
-        room.apart = apart
-        # A member that others don't see yet is always shown to itself once its own row is written.
+        newly_apart, room.apart = apart - room.apart, apart
         if reachable != room.shown:
             room.shown = reachable
             await self._send(messages.joined(room.topic, reachable))
+        # After the list: a client takes an error that comes before it for a refused join.
+        if newly_apart:
+            await self._send(messages.error(Code.SERVERS_APART, _servers_apart_text(), room.topic))
 
     # From the client
 

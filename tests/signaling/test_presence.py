@@ -247,8 +247,8 @@ async def test_several_servers_on_the_in_memory_layer_are_told_of_the_remedy(con
     assert "channels_redis" in error["message"]
     second = await connect()
     await second.send({"type": "join", "room": "team"})
-    assert (await second.receive())["code"] == 4503
     assert (await second.receive())["otherPeerIds"] == [first.peer_id, second.peer_id]
+    assert (await second.receive())["code"] == 4503
     await second.signal("team", "ghostghostgh", {})
     assert (await second.receive("error"))["code"] == 4404
     await first.is_alive(second, "team")
