@@ -17,7 +17,7 @@ from demo_project.launcher.ports import HOST
 from demo_project.launcher.readings import connect
 
 #: Seconds between two saves.
-PACE = 0.08
+PACE = 0.05
 
 
 class WebSaver(threading.Thread):
