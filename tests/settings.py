@@ -1,5 +1,6 @@
 """Settings of the test suite: SQLite files as in a real project, in-memory channel layer."""
 
+import json
 import os
 import tempfile
 
@@ -49,4 +50,12 @@ DATABASES = {
     }
 }
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
-P2P_REPLICATION = {"ACCOUNTS": {"default": {"SIGNALING_URL": "ws://127.0.0.1:8000/p2p/signaling/"}}}
+P2P_REPLICATION = {
+    "ACCOUNTS": {
+        "default": {
+            "SIGNALING_URL": os.environ.get("P2P_TEST_SIGNALING_URL", "ws://127.0.0.1:8000/p2p/signaling/"),
+            "TOKEN": os.environ.get("P2P_TEST_TOKEN"),
+        }
+    },
+    **json.loads(os.environ.get("P2P_TEST_OPTIONS", "{}")),
+}

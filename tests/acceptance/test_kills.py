@@ -1,0 +1,99 @@
+"""``kill -9`` in the middle of a first sync, and a restart: nothing lost, nothing twice, nothing sent again."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.nodes import Node, Server, until
+
+pytestmark = pytest.mark.acceptance
+
+ROWS = 12_000
+
+_FILL = f"""
+import random
+from tests.testapp.models import Note
+words = [''.join(random.Random(i).choices('abcdefghijklmnopqrstuvwxyz', k=7)) for i in range(2000)]
+draw = random.Random(1)
+Note.objects.bulk_create(
+    [Note(title=f'note {{i}}', body=' '.join(draw.choices(words, k=12)), stars=i) for i in range({ROWS})], 500)
+"""
+
+
+class Source:
+    """A filled and posted database, and what one undisturbed first sync of it costs on the channel."""
+
+    def __init__(self, path: Path, sync_bytes: int) -> None:
+        self.path = path
+        self.sync_bytes = sync_bytes
+
+
+@pytest.fixture
+def source(node: Callable[..., Node], tmp_path: Path) -> Source:
+    a, b = node("source"), node("reference")
+    a.django(_FILL)
+    a.start()
+    b.start()
+    until(lambda: b.count() == ROWS, "the first sync")
+    assert b.stop() == 0
+    assert a.stop() == 0
+    with closing(sqlite3.connect(a.path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return Source(a.path, a.bytes_of_run()["channel_bytes_out"])
+
+
+def test_ten_kills_of_either_worker(server: Server, node: Callable[..., Node], source: Source, tmp_path: Path) -> None:
+    for seed in range(10):
+        draw = random.Random(seed)
+        wanted = draw.uniform(0.08, 0.85)
+        victim_is_a = draw.random() < 0.5
+        path = tmp_path / f"a{seed}.sqlite3"
+        shutil.copy(source.path, path)
+        a, b = node(f"a{seed}", path, declared=False), node(f"b{seed}")
+        a.start()
+        b.start()
+        until(lambda b=b, wanted=wanted: b.count() >= wanted * ROWS, f"seed {seed}: {wanted:.0%} of the rows")
+        victim, other = (a, b) if victim_is_a else (b, a)
+        victim.kill()
+        if victim_is_a:
+            settle(b)
+        before = b.count()
+        assert 0.05 * ROWS <= before <= 0.95 * ROWS, f"seed {seed}: killed at {before} of {ROWS}"
+        # The one that lived is started anew as well, so that its bytes are counted from here.
+        assert other.stop() == 0
+        a.start()
+        b.start()
+        until(lambda b=b: b.count() == ROWS, f"seed {seed}: the rest")
+        settle(b)
+        assert a.stop() == 0
+        assert b.stop() == 0
+        assert a.rows() == b.rows(), f"seed {seed}"
+        (applied,) = b.sql("SELECT sequence FROM p2p_replication_replica")[0]
+        assert applied == ROWS, f"seed {seed}: {applied} row states applied for {ROWS} rows"
+        missing = (ROWS - before) / ROWS * source.sync_bytes
+        sent = a.bytes_of_run()["channel_bytes_out"]
+        assert sent < 1.2 * missing, f"seed {seed}: {sent} bytes for {missing:.0f} missing ones"
+        print(
+            f"seed {seed}: {'A' if victim_is_a else 'B'} killed at {before / ROWS:.0%}, {sent / missing:.2f} x missing"
+        )
+
+
+def settle(node: Node) -> None:
+    """Wait until a worker applies nothing more."""
+    last = -1
+
+    def unchanged() -> bool:
+        nonlocal last
+        now = node.sql("SELECT sequence FROM p2p_replication_replica")[0][0]
+        same, last = now == last, now
+        return same
+
+    for _ in range(3):
+        until(unchanged, "the worker comes to rest")
