@@ -1,0 +1,83 @@
+# One-word commands. Each makes the virtual environment by itself: Python 3.11 or newer (with venv), make and git will do.
+#
+#   make demo [ARGS=--check]     two nodes that replicate over WebRTC   (python -m demo_project --help lists the ARGS)
+#   make test [ARGS=tests/pool]  all tests; what this machine lacks is skipped, and listed at the end
+#   make sabotage                break each guarantee on purpose: a test must notice
+#   make lint types layers migrations docs wheel wheel-test
+#
+#   PYTHON=...  the interpreter to make the environment with (default: the first fit one of python3.11, python3.12, ...)
+#   VENV=...    where the environment lies (default: .venv)
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+BIN = $(VENV)/bin
+
+# Stamps: an environment is brought up to date when the files that say what goes into it change.
+DEPENDENCIES = setup.cfg pyproject.toml .ci/venv
+DEMO = $(VENV)/.installed-demo
+DEV = $(VENV)/.installed-dev
+DOCS = $(VENV)/.installed-docs
+
+.PHONY: help demo test sabotage lint format types layers migrations docs wheel wheel-test clean
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
+
+demo: $(DEMO)
+	@$(BIN)/python -m demo_project $(ARGS)
+
+test: $(DEV)
+	$(BIN)/python -m pytest $(ARGS)
+
+sabotage: $(DEV)
+	$(BIN)/python -m tests.sabotage $(ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(DEV)
+	$(BIN)/python -m mypy
+
+layers: $(DEV)
+	$(BIN)/lint-imports
+
+# The second run: a project's own DEFAULT_AUTO_FIELD must not ask for a migration in our package.
+migrations: $(DEV)
+	$(BIN)/python -m django makemigrations --check --dry-run --settings tests.settings p2p_replication
+	$(BIN)/python -m django makemigrations --check --dry-run --settings tests.packaging.other_keys_settings p2p_replication
+	P2P_DEMO_FOLDER=build/migrations $(BIN)/python manage.py makemigrations --check --dry-run
+
+docs: $(DOCS)
+	$(BIN)/python -m mkdocs build --quiet --strict
+	@echo "The documentation is in build/site/."
+
+# Without build/lib: setuptools would pack files that the tree no longer has.
+wheel: $(DEV)
+	rm -rf build/lib build/bdist.* dist
+	$(BIN)/python -m build --wheel --quiet
+
+wheel-test: wheel
+	$(BIN)/python -m tests.packaging.wheel dist/*.whl
+
+# The demo's databases stay: make demo ARGS=--reset makes those anew.
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEMO): $(DEPENDENCIES)
+	@sh .ci/venv $(VENV) demo "$(PYTHON)"
+	@touch $@
+
+$(DEV): $(DEPENDENCIES)
+	@sh .ci/venv $(VENV) dev,demo "$(PYTHON)"
+	@touch $(DEMO) $@
+
+$(DOCS): $(DEPENDENCIES)
+	@sh .ci/venv $(VENV) docs "$(PYTHON)"
+	@touch $@
