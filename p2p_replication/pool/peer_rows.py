@@ -1,14 +1,17 @@
-"""What the worker writes of a pool's peers, for people to see: on change, at most once a second."""
+"""What the worker writes of a pool's peers, for people to see."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from django.utils import timezone
 
 from p2p_replication.models.pool import Peer, PeerProgress, PeerState, Pool, PoolError
+
+#: The same error again within this time only counts up.
+REPEATED = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -23,57 +26,70 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class PeerReport:
-    """A peer as it is now. Counts are since the last report was written."""
+    """A connected peer as it is now. Counts are since the report before."""
 
     replica_id: str
     name: str
     user: str
     connected_at: float
-    rows_in: int = 0
-    rows_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    models: tuple[ModelReport, ...] = field(default_factory=tuple)
+    rows_in: int
+    rows_out: int
+    bytes_in: int
+    bytes_out: int
+    models: tuple[ModelReport, ...]
 
 
 class PeerRefused(Exception):
     """The peer must not be let in; the text says why."""
 
 
-def admit(pool: int, replica_id: str, public_key: bytes, name: str, user: str) -> None:
-    """Make the peer's row. Raises PeerRefused if the replica comes with another key than the one we know it by."""
-    peer, _ = Peer.objects.get_or_create(pool_id=pool, replica_id=replica_id)
-    if peer.public_key and peer.public_key != public_key.hex():
-        raise PeerRefused(
-            f"replica {replica_id} comes with another key than before. If its key was really renewed, delete the "
-            "peer in the admin; otherwise somebody poses as it."
-        )
-    peer.public_key = public_key.hex()
-    peer.name, peer.user = name[:200], user[:200]
-    peer.save(update_fields=["public_key", "name", "user"])
+class PeerRows:
+    """The rows of one pool, in one database. Every call belongs into the database thread."""
 
+    def __init__(self, alias: str, pool: int) -> None:
+        self.alias = alias
+        self.pool = pool
 
-def write_reports(pool: int, reports: Sequence[PeerReport]) -> None:
-    """Write the connected peers' state; peers without a report are gone."""
-    now = timezone.now()
-    known = {peer.replica_id: peer for peer in Peer.objects.filter(pool_id=pool)}
-    for report in reports:
-        peer = known.pop(report.replica_id, None)
-        if peer is None:
-            continue
+    def admit(self, replica_id: str, public_key: bytes, name: str, user: str) -> None:
+        """Make the peer's row. Raises PeerRefused if the replica comes with another key than the one we know."""
+        peer, _ = Peer.objects.using(self.alias).get_or_create(pool_id=self.pool, replica_id=replica_id)
+        if peer.public_key and peer.public_key != public_key.hex():
+            raise PeerRefused(
+                f"replica {replica_id} comes with another key than before. If its key was really renewed, delete the "
+                "peer in the admin; otherwise somebody poses as it."
+            )
+        peer.public_key = public_key.hex()
+        peer.name, peer.user = name[:200], user[:200]
+        peer.save(using=self.alias, update_fields=["public_key", "name", "user"])
+
+    def write(self, reports: Sequence[PeerReport]) -> None:
+        """Write the connected peers' state; peers without a report are gone."""
+        known = {peer.replica_id: peer for peer in Peer.objects.using(self.alias).filter(pool_id=self.pool)}
+        for report in reports:
+            peer = known.pop(report.replica_id, None)
+            if peer is not None:
+                self._write_peer(peer, report)
+        gone = [peer.pk for peer in known.values() if peer.state == PeerState.CONNECTED]
+        if gone:
+            Peer.objects.using(self.alias).filter(pk__in=gone).update(
+                state=PeerState.GONE, in_sync=False, connected_since=None
+            )
+            PeerProgress.objects.using(self.alias).filter(peer_id__in=gone).update(complete=False)
+
+    def _write_peer(self, peer: Peer, report: PeerReport) -> None:
         peer.state = PeerState.CONNECTED
         peer.name, peer.user = report.name[:200], report.user[:200]
         peer.connected_since = datetime.datetime.fromtimestamp(report.connected_at, datetime.UTC)
-        peer.last_seen = now
+        peer.last_seen = timezone.now()
         peer.rows_in += report.rows_in
         peer.rows_out += report.rows_out
         peer.bytes_in += report.bytes_in
         peer.bytes_out += report.bytes_out
         peer.rows_behind = sum(model.rows_behind for model in report.models)
         peer.in_sync = bool(report.models) and all(model.complete for model in report.models)
-        peer.save()
+        peer.save(using=self.alias)
         for model in report.models:
-            PeerProgress.objects.update_or_create(
+            PeerProgress.objects.using(self.alias).update_or_create(
                 peer=peer,
                 declaration_id=model.declaration,
                 defaults={
@@ -82,24 +98,21 @@ def write_reports(pool: int, reports: Sequence[PeerReport]) -> None:
                     "complete": model.complete,
                 },
             )
-    gone = [peer.pk for peer in known.values() if peer.state == PeerState.CONNECTED]
-    if gone:
-        Peer.objects.filter(pk__in=gone).update(state=PeerState.GONE, in_sync=False, connected_since=None)
-        PeerProgress.objects.filter(peer_id__in=gone).update(complete=False)
 
+    def write_error(self, text: str, replica_id: str = "", count: int = 1) -> None:
+        """Keep an error for people."""
+        text = text[:1000]
+        errors = PoolError.objects.using(self.alias)
+        known = errors.filter(
+            pool_id=self.pool, text=text, replica_id=replica_id, at__gt=timezone.now() - REPEATED
+        ).first()
+        if known is not None:
+            errors.filter(pk=known.pk).update(count=known.count + count)
+        else:
+            errors.create(pool_id=self.pool, text=text, replica_id=replica_id, count=count)
+        if replica_id:
+            peers = Peer.objects.using(self.alias).filter(pool_id=self.pool, replica_id=replica_id)
+            peers.update(last_error=text[:500])
 
-def write_error(pool: int, text: str, replica_id: str = "", count: int = 1) -> None:
-    """Keep an error for people; the same text again within an hour only counts up."""
-    text = text[:1000]
-    recent = timezone.now() - datetime.timedelta(hours=1)
-    known = PoolError.objects.filter(pool_id=pool, text=text, replica_id=replica_id, at__gt=recent).first()
-    if known is not None:
-        PoolError.objects.filter(pk=known.pk).update(count=known.count + count)
-    else:
-        PoolError.objects.create(pool_id=pool, text=text, replica_id=replica_id, count=count)
-    if replica_id:
-        Peer.objects.filter(pool_id=pool, replica_id=replica_id).update(last_error=text[:500])
-
-
-def write_signaling_state(pool: int, text: str) -> None:
-    Pool.objects.filter(pk=pool).update(signaling_state=text[:200])
+    def write_signaling_state(self, text: str) -> None:
+        Pool.objects.using(self.alias).filter(pk=self.pool).update(signaling_state=text[:200])

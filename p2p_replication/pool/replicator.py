@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 from p2p_replication.exceptions import ConnectionClosed
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.framing import RemoteProtocolError
-from p2p_replication.protocol.session import Phase, Session, SessionConfig
+from p2p_replication.protocol.introduction import SessionConfig
+from p2p_replication.protocol.phases import Phase
+from p2p_replication.protocol.session import Session
 from p2p_replication.storage.applier import apply_changes
 from p2p_replication.storage.changes import read_changes, read_push
 from p2p_replication.transport.base import Connection
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 #: How often the session's clock is looked at; gathered announcements wait at most the shorter time.
 TICK = 0.5
 TICK_SOON = 0.03
+#: Seconds that a goodbye has to leave.
+FLUSH = 1.0
 
 
 class Replicator:
@@ -40,6 +45,7 @@ class Replicator:
         self.closed_by_error = False
         self._outgoing: deque[list[bytes]] = deque()
         self._has_outgoing = asyncio.Event()
+        self._sent_all = asyncio.Event()
         self._work: asyncio.Queue[fx.Effect] = asyncio.Queue()
         self._tick_soon = asyncio.Event()
         self._over = asyncio.Event()
@@ -87,13 +93,14 @@ class Replicator:
             match effect:
                 case fx.Send():
                     self._outgoing.append(effect.frames)
+                    self._sent_all.clear()
                     self._has_outgoing.set()
                 case fx.WantPull():
                     self.pool.want_pull(self, effect)
                 case fx.PullDone():
                     self.pool.pull_done(self, effect.model)
                 case fx.PeerError():
-                    self.pool.report(effect.text, self)
+                    self.pool.reporter.error(effect.text, self.peer_id)
                 case fx.Closed():
                     self.close_reason, self.closed_by_error = effect.reason, effect.is_error
                     self._over.set()
@@ -117,6 +124,7 @@ class Replicator:
                     await self.connection.send(frame)
                 self._outgoing.popleft()
             self._has_outgoing.clear()
+            self._sent_all.set()
             await self._has_outgoing.wait()
 
     async def _tick(self) -> None:
@@ -146,9 +154,7 @@ class Replicator:
             self.carry_out()
 
     async def _read_changes(self, effect: fx.ReadChanges) -> None:
-        part = self.pool.parts.get(effect.model)
-        if part is None:
-            return
+        part = self.pool.parts[effect.model]
         batch = await self.pool.thread.run(
             read_changes,
             part.database,
@@ -162,16 +168,13 @@ class Replicator:
         self.session.changes_read(effect.model, effect.round, batch)
 
     async def _read_push(self, effect: fx.ReadPush) -> None:
-        part = self.pool.parts.get(effect.model)
-        if part is not None:
-            batch = await self.pool.thread.run(read_push, part.database, part.stream, effect.push_from)
-            self.session.push_read(effect.model, batch)
+        part = self.pool.parts[effect.model]
+        batch = await self.pool.thread.run(read_push, part.database, part.stream, effect.push_from)
+        self.session.push_read(effect.model, batch)
 
     async def _apply(self, effect: fx.ApplyChanges) -> None:
         changes = effect.changes
-        part = self.pool.parts.get(changes.model)
-        if part is None:
-            return
+        part = self.pool.parts[changes.model]
         try:
             applied = await self.pool.thread.run(
                 apply_changes, part.database, part.stream, part.declaration, self.peer_id, changes
@@ -180,7 +183,7 @@ class Replicator:
             self.session.close(f"the peer broke the protocol: {error}", code="protocol", is_error=True)
             return
         for key, reason in applied.parked.items():
-            self.pool.report_parked(changes.model, key, reason, self)
+            self.pool.reporter.parked(changes.model, key, reason, self.peer_id)
         self.session.changes_applied(changes, applied.vector, applied.taken, time.monotonic())
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -199,9 +202,6 @@ class Replicator:
 
     async def _flush(self) -> None:
         """Let the goodbye leave, if the connection still takes it."""
-        try:
-            async with asyncio.timeout(1):
-                while self._outgoing and self.connection.is_open:
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            return
+        if self._outgoing and self.connection.is_open:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sent_all.wait(), FLUSH)

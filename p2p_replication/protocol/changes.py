@@ -11,6 +11,8 @@ from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import Rows
 from p2p_replication.protocol.row_state import RowState
 
+#: Origins that a vector may name.
+MAX_VECTOR = 100_000
 #: The largest clock, counter and sequence number: what a database's big integer holds.
 MAX_INTEGER = 2**63 - 1
 
@@ -164,3 +166,13 @@ def check_rows(rows: Rows) -> None:
     scalar = (str, bytes, int, float, bool, type(None))
     if not all(type(value) in scalar for column in rows.columns for value in column):
         raise RemoteProtocolError("a value that is no plain one")
+
+
+def check_vector(vector: Mapping[str, int]) -> None:
+    """Raise RemoteProtocolError unless this can be a version vector."""
+    if len(vector) > MAX_VECTOR:
+        raise RemoteProtocolError(f"a vector of {len(vector)} origins")
+    if not all(1 <= len(origin) <= 16 for origin in vector) or not all(
+        0 <= counter <= MAX_INTEGER for counter in vector.values()
+    ):
+        raise RemoteProtocolError("a vector with an origin or counter out of range")

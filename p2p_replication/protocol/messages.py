@@ -16,7 +16,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """Base of all messages. A newer peer may append fields; an older one ignores them."""
 
 
-class ModelOffer(Message):
+class ModelOffer(Message, frozen=True):
     """A model that takes part, and what has to agree for it to replicate."""
 
     label: str
@@ -28,7 +28,7 @@ class ModelOffer(Message):
     filter: str = ""
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     protocol: int
     replica: str
     #: Ed25519 public key, 32 bytes.
@@ -43,19 +43,19 @@ class Hello(Message):
     models: list[ModelOffer]
 
 
-class Auth(Message):
+class Auth(Message, frozen=True):
     #: Ed25519 signature over ``session.auth_payload``.
     signature: bytes
 
 
-class State(Message):
+class State(Message, frozen=True):
     """Entries of the sender's vector that the receiver may not know of."""
 
     model: str
     vector: dict[str, int]
 
 
-class Request(Message):
+class Request(Message, frozen=True):
     """Asks for all rows that ``vector`` does not cover, from a cursor on."""
 
     model: str
@@ -69,7 +69,7 @@ class Request(Message):
     batch_size: int = 0
 
 
-class Rows(Message):
+class Rows(Message, frozen=True):
     """Rows by columns. Every list has one item a row; dicts hold the exceptions, by row number."""
 
     #: Keys in wire form.
@@ -97,7 +97,7 @@ class Rows(Message):
     partial: dict[int, list[int]]
 
 
-class Changes(Message):
+class Changes(Message, frozen=True):
     """A batch of rows: of a pull (``round`` > 0) or pushed (``round`` 0).
 
     ``from_seq``/``to_seq`` is the part of the sender's ledger that the batch covers. ``claim`` is what the receiver
@@ -121,22 +121,22 @@ class Changes(Message):
     rows: Rows
 
 
-class Ack(Message):
+class Ack(Message, frozen=True):
     """Batch ``serial`` is committed (``taken``: with its claim)."""
 
     serial: int
     taken: bool
 
 
-class Ping(Message):
+class Ping(Message, frozen=True):
     time: int
 
 
-class Pong(Message):
+class Pong(Message, frozen=True):
     time: int
 
 
-class Error(Message):
+class Error(Message, frozen=True):
     """Something is wrong; with a model only that model ends, without one the connection."""
 
     code: str
@@ -144,7 +144,7 @@ class Error(Message):
     model: str = ""
 
 
-class Bye(Message):
+class Bye(Message, frozen=True):
     reason: str
 
 

@@ -6,13 +6,13 @@ session draws no time and no randomness: ``now`` (seconds, any monotonic origin)
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 from p2p_replication.protocol import effects as fx
-from p2p_replication.protocol.changes import MAX_INTEGER, PushBatch, ReadBatch, check_rows
+from p2p_replication.protocol.changes import MAX_INTEGER, PushBatch, ReadBatch, check_rows, check_vector
+from p2p_replication.protocol.credit import Credit
 from p2p_replication.protocol.framing import Decoder, Encoder, RemoteProtocolError
+from p2p_replication.protocol.introduction import SessionConfig, check_hello, disagreement
 from p2p_replication.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -22,75 +22,14 @@ from p2p_replication.protocol.messages import (
     Error,
     Hello,
     Message,
-    ModelOffer,
     Ping,
     Pong,
     Request,
     State,
 )
 from p2p_replication.protocol.model_link import ModelLink, Serve
+from p2p_replication.protocol.phases import ALLOWED, Phase
 from p2p_replication.protocol.version_vector import Vector, joined
-
-MAX_VECTOR = 100_000
-#: A peer that keeps to its window never has so much on its way.
-MAX_UNAPPLIED = 64 * 1024 * 1024
-
-
-class Phase(enum.Enum):
-    HELLO = "waiting for HELLO"
-    AUTH = "waiting for AUTH"
-    INTRODUCED = "waiting to be accepted"
-    OPEN = "open"
-    CLOSED = "closed"
-
-
-#: Which messages a peer may send in which phase.
-ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
-    Phase.HELLO: (Hello, Ping, Pong, Error, Bye),
-    Phase.AUTH: (Auth, Ping, Pong, Error, Bye),
-    # The peer may have accepted us already: what it sends waits until we have decided too.
-    Phase.INTRODUCED: (State, Request, Changes, Ack, Ping, Pong, Error, Bye),
-    Phase.OPEN: (State, Request, Changes, Ack, Ping, Pong, Error, Bye),
-    Phase.CLOSED: (),
-}
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """What a session is told at its start.
-
-    Args:
-        sign: ``payload -> signature`` with this replica's key.
-        verify: ``(public key, signature, payload) -> bool``.
-        local_fingerprint, remote_fingerprint: of the transport's certificates; both ends sign them.
-        window: bytes of unacknowledged batches that may be on their way to the peer.
-        heartbeat, timeout: seconds of silence until a PING, and until the peer is given up.
-    """
-
-    replica_id: str
-    start: str
-    name: str
-    topic: str
-    public_key: bytes
-    nonce: bytes
-    now_ms: int
-    models: tuple[ModelOffer, ...]
-    sign: Callable[[bytes], bytes]
-    verify: Callable[[bytes, bytes, bytes], bool]
-    local_fingerprint: bytes = b""
-    remote_fingerprint: bytes = b""
-    window: int = 256 * 1024
-    heartbeat: float = 2.5
-    timeout: float = 8.0
-    pull_timeout: float = 60.0
-    batch_sizes: Mapping[str, int] = field(default_factory=dict)
-
-
-def auth_payload(topic: str, signer: Hello, other: Hello, signer_print: bytes, other_print: bytes) -> bytes:
-    """Return what AUTH signs: this topic, these two replicas, certificates and nonces, in the signer's order."""
-    parts = [b"p2p_replication auth 1", topic.encode(), signer.replica.encode(), other.replica.encode(), signer.key,
-             other.key, signer_print, other_print, signer.nonce, other.nonce]  # fmt: skip
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
 class Session:
@@ -112,16 +51,9 @@ class Session:
         self._heard = self._pinged = now
         self._pull_deadline: float | None = None
         self._serial = 0
-        #: Batches sent and not acknowledged: serial -> (bytes, model, claim).
-        self._unacked: dict[int, tuple[int, str, Vector]] = {}
-        self._unacked_bytes = 0
-        #: Bytes of batches received and not applied yet: serial -> bytes.
-        self._unapplied: dict[int, int] = {}
+        self._credit = Credit(config.window)
         self._message_bytes = 0
-        self._hello = Hello(
-            PROTOCOL_VERSION, config.replica_id, config.public_key, config.nonce, config.start, config.name,
-            config.now_ms, list(config.models),
-        )  # fmt: skip
+        self._hello = config.hello()
         self._send(self._hello)
 
     # -- events ------------------------------------------------------------------------------------------------
@@ -140,11 +72,12 @@ class Session:
         self._message_bytes += len(frame)
         try:
             message = self._decoder.feed(frame)
-            if message is not None:
-                self._handle(message, now)
-                self._message_bytes = 0
         except RemoteProtocolError as error:
-            self.close(f"the peer broke the protocol: {error}", code="protocol", is_error=True)
+            self._broken(error)
+            return
+        if message is not None:
+            self._handle(message, now)
+            self._message_bytes = 0
 
     def accept(self, vectors: Mapping[str, tuple[Vector, int]], now: float) -> None:
         """Let the introduced peer in.
@@ -163,7 +96,8 @@ class Session:
             self._want(label, initial=True)
         early, self._early = self._early, []
         for message in early:
-            self._handle(message, now)
+            if self.phase is Phase.OPEN:
+                self._handle(message, now)
 
     def pull(self, model: str, vector: Vector, cursor: tuple[str, int], now: float) -> None:
         """Ask the peer for what it has in a model, from a durable cursor on."""
@@ -223,16 +157,18 @@ class Session:
         """Give back the outcome of ``ApplyChanges``: this replica's vector now, and whether the claim was taken
         (for a batch without a claim: whether the cursor moved)."""
         model = changes.model
-        self._unapplied.pop(changes.serial, None)
+        self._credit.applied(changes.serial)
+        if self.phase is not Phase.OPEN:
+            return
+        self._send(Ack(changes.serial, taken))
         link = self.links.get(model)
-        if link is None or self.phase is not Phase.OPEN:
+        if link is None:
             return
         link.applying -= 1
         if self._pull_deadline is not None:
             self._pull_deadline = now + self.config.pull_timeout
         link.rows_in += len(changes.rows.keys)
         link.local = joined(link.local, vector)
-        self._send(Ack(changes.serial, taken))
         if changes.claim is not None:
             link.announced = joined(link.announced, changes.claim)
             if taken:
@@ -301,6 +237,15 @@ class Session:
     # -- messages ------------------------------------------------------------------------------------------------
 
     def _handle(self, message: Message, now: float) -> None:
+        try:
+            self._dispatch(message, now)
+        except RemoteProtocolError as error:
+            self._broken(error)
+
+    def _broken(self, error: RemoteProtocolError) -> None:
+        self.close(f"the peer broke the protocol: {error}", code="protocol", is_error=True)
+
+    def _dispatch(self, message: Message, now: float) -> None:
         if not isinstance(message, ALLOWED[self.phase]):
             raise RemoteProtocolError(f"{type(message).__name__} while {self.phase.value}")
         match message:
@@ -334,21 +279,15 @@ class Session:
             text = f"protocol {hello.protocol}; this side speaks {PROTOCOL_VERSION}: update the older side"
             self.close(text, code="version", is_error=True)
             return
-        if len(hello.key) != 32 or len(hello.nonce) != 32 or not 1 <= len(hello.replica) <= 32:
-            raise RemoteProtocolError("a HELLO with a malformed key, nonce or replica id")
-        if not 1 <= len(hello.start) <= 16 or len(hello.name) > 200 or len(hello.models) > 1000:
-            raise RemoteProtocolError("a HELLO with an overlong field")
+        check_hello(hello)
         self.peer = hello
         self.phase = Phase.AUTH
-        config = self.config
-        payload = auth_payload(config.topic, self._hello, hello, config.local_fingerprint, config.remote_fingerprint)
-        self._send(Auth(config.sign(payload)))
+        self._send(self.config.auth(self._hello, hello))
 
     def _on_auth(self, auth: Auth) -> None:
         peer, config = self.peer, self.config
         assert peer is not None
-        payload = auth_payload(config.topic, peer, self._hello, config.remote_fingerprint, config.local_fingerprint)
-        if not config.verify(peer.key, auth.signature, payload):
+        if not config.is_authentic(auth, self._hello, peer):
             text = "the peer's signature is wrong: another topic, or somebody between the two"
             self.close(text, code="auth", is_error=True)
             return
@@ -404,6 +343,7 @@ class Session:
     def _on_changes(self, changes: Changes, now: float) -> None:
         link = self.links.get(changes.model)
         if link is None:
+            self._send(Ack(changes.serial, False))  # Refused meanwhile; its credit must not be lost to other models.
             return
         check_rows(changes.rows)
         if changes.claim is not None:
@@ -413,17 +353,14 @@ class Session:
                 self._pull_deadline = now + self.config.pull_timeout
             link.remaining = max(changes.remaining, 0)
         link.applying += 1
-        self._unapplied[changes.serial] = self._message_bytes
-        if sum(self._unapplied.values()) > MAX_UNAPPLIED:
-            raise RemoteProtocolError(f"more than {MAX_UNAPPLIED} bytes sent without waiting for an ACK")
+        self._credit.arrived(changes.serial, self._message_bytes)
         self._effects.append(fx.ApplyChanges(changes))
 
     def _on_ack(self, ack: Ack) -> None:
-        sent = self._unacked.pop(ack.serial, None)
+        sent = self._credit.acknowledged(ack.serial)
         if sent is None:
             return
-        size, model, claim = sent
-        self._unacked_bytes -= size
+        model, claim = sent
         link = self.links.get(model)
         if link is not None and ack.taken:
             link.confirmed = joined(link.confirmed, claim)
@@ -437,7 +374,7 @@ class Session:
             return  # Its pull will end with our vector, or has yet to come.
         has = link.peer.get(self.config.start, 0)
         if link.local.get(self.config.start, 0) > has and not link.pushing:
-            if self._unacked_bytes < self.config.window:
+            if self._credit.has_room:
                 link.pushing = True
                 self._effects.append(fx.ReadPush(link.label, has))
             else:
@@ -459,7 +396,7 @@ class Session:
     def _serve_more(self) -> None:
         for link in self.links.values():
             serve = link.serve
-            if serve is None or serve.reading or self._unacked_bytes >= self.config.window:
+            if serve is None or serve.reading or not self._credit.has_room:
                 continue
             serve.reading = True
             self._effects.append(
@@ -483,9 +420,7 @@ class Session:
             link.label, self._serial, round, batch.start, batch.from_seq, batch.to_seq, batch.continues, push_from,
             claim, remaining, batch.rows,
         )  # fmt: skip
-        size = self._send(message)
-        self._unacked[self._serial] = (size, link.label, claim or {})
-        self._unacked_bytes += size
+        self._credit.sent(self._serial, self._send(message), link.label, claim or {})
 
     def _want(self, model: str, *, initial: bool = False) -> None:
         link = self.links[model]
@@ -505,28 +440,3 @@ class Session:
         for link in self.links.values():
             link.pulling = False
         self._effects.append(fx.Closed(reason, is_error))
-
-
-def disagreement(ours: ModelOffer, theirs: ModelOffer) -> str:
-    """Say why a model can't replicate between two offers of it, or return an empty text. Both sides find the same."""
-    for name in sorted(ours.fields.keys() & theirs.fields.keys()):
-        if ours.fields[name] != theirs.fields[name]:
-            kinds = " and ".join(sorted((ours.fields[name], theirs.fields[name])))
-            return f"{ours.label}.{name} has two types, {kinds}: migrate both sides to the same one"
-    if ours.fields.get("") != theirs.fields.get(""):
-        return f"{ours.label} has two kinds of key: migrate both sides to the same one"
-    if ours.merge != theirs.merge:
-        return f"{ours.label} declares different merges on the two sides: give both the same"
-    if ours.filter != theirs.filter:
-        return f"{ours.label} has two filters: give both sides the same where=, or the other subset its own topic"
-    return ""
-
-
-def check_vector(vector: Mapping[str, int]) -> None:
-    """Raise RemoteProtocolError unless this can be a version vector."""
-    if len(vector) > MAX_VECTOR:
-        raise RemoteProtocolError(f"a vector of {len(vector)} origins")
-    if not all(1 <= len(origin) <= 16 for origin in vector) or not all(
-        0 <= counter <= MAX_INTEGER for counter in vector.values()
-    ):
-        raise RemoteProtocolError("a vector with an origin or counter out of range")

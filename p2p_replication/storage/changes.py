@@ -142,7 +142,7 @@ def _select(
             f"WHERE l.stream = %s AND {condition} ORDER BY l.seq LIMIT %s",
             [stream.id, *params, limit],
         )
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def _count(database: ReplicaDatabase, stream: StreamStore, after: int) -> int:

@@ -63,8 +63,8 @@ def wire_type(field: models.Field[Any, Any]) -> str:
 
     Raises ConfigurationError for a field that cannot travel.
     """
-    if field.remote_field is not None and getattr(field, "target_field", None) is not None:
-        target = field.target_field
+    target = _target(field)
+    if target is not None:
         return f"key of {target.model._meta.label}: {wire_type(target)}"
     internal = field.get_internal_type()
     name = WIRE_TYPES.get(internal)
@@ -80,6 +80,11 @@ def wire_type(field: models.Field[Any, Any]) -> str:
 
 def base_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
     """Return the field whose values stand in the column: of a foreign key, the field it points at."""
-    while field.remote_field is not None and getattr(field, "target_field", None) is not None:
-        field = field.target_field
+    while (target := _target(field)) is not None:
+        field = target
     return field
+
+
+def _target(field: models.Field[Any, Any]) -> models.Field[Any, Any] | None:
+    """Return the field that a foreign key points at, None for any other field."""
+    return getattr(field, "target_field", None) if field.remote_field is not None else None

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Operation, Stream
 from p2p_replication.models.replica import Replica
@@ -114,7 +114,7 @@ def _note_backlog(database: ReplicaDatabase) -> None:
         cursor.execute(f"UPDATE {REPLICA} SET unsettled_through = (SELECT MAX(id) FROM {LOG})")
 
 
-def _read_log(database: ReplicaDatabase, tail: str, params: Sequence[object]) -> list[LogEntry]:
+def _read_log(database: ReplicaDatabase, tail: str, params: Sequence[Any]) -> list[LogEntry]:
     with database.connection.cursor() as cursor:
         cursor.execute(
             f"SELECT id, stream, layout, key, operation, columns, block, wall FROM {LOG} {tail}", list(params)

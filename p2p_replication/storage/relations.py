@@ -25,18 +25,24 @@ class Relations:
         for name, parent in table.parents.items():
             field = meta.get_field(name)
             assert isinstance(field, models.ForeignKey)
-            if field.db_constraint:
-                column = field.target_field.column
+            column = field.target_field.column
+            if getattr(field, "db_constraint", False) and column:
                 self.parents.append((name, parent._meta.label, quote(parent._meta.db_table), quote(column)))
         #: ``(child's label, child's table, child's column, delete the child's rows)``
         self.children: list[tuple[str, str, str, bool]] = []
         for relation in meta.get_fields(include_hidden=True):
             if isinstance(relation, models.ForeignObjectRel) and (relation.one_to_many or relation.one_to_one):
                 field, child = relation.field, relation.related_model
-                if getattr(field, "db_constraint", False) and isinstance(child, type) and child._meta.managed:
+                column = getattr(field, "column", None)
+                if (
+                    column
+                    and getattr(field, "db_constraint", False)
+                    and isinstance(child, type)
+                    and child._meta.managed
+                ):
                     # The rows of an automatic many-to-many table are nothing without their two ends.
                     cascade = bool(child._meta.auto_created)
-                    self.children.append((child._meta.label, quote(child._meta.db_table), quote(field.column), cascade))
+                    self.children.append((child._meta.label, quote(child._meta.db_table), quote(column), cascade))
 
     def missing_parents(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
         """Return ``{key: what is missing}`` for the rows whose parents are not in the database (or among the rows)."""

@@ -12,7 +12,7 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from channels.worker import Worker
 
-from p2p_replication.models.handle import DOORBELL_CHANNEL
+from p2p_replication.models.doorbell import DOORBELL_CHANNEL
 from p2p_replication.worker.doorbell import DoorbellConsumer
 from p2p_replication.worker.supervisor import PoolSupervisor
 

@@ -14,7 +14,8 @@ from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models.callables import resolve
 from p2p_replication.models.handle import declare
 from p2p_replication.models.pool import Pool
-from p2p_replication.pool.live_pool import Part, PoolSetup
+from p2p_replication.pool.live_pool import PoolSetup
+from p2p_replication.pool.part import Part
 from p2p_replication.registry import registry
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.transport.base import ConnectionHandler, HandlerConfig

@@ -18,7 +18,7 @@ from p2p_replication.conf import app_settings
 from p2p_replication.models.pool import Pool, PoolError
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
-from p2p_replication.pool.peer_rows import write_error, write_signaling_state
+from p2p_replication.pool.peer_rows import PeerRows
 from p2p_replication.storage.applier import retry_parked
 from p2p_replication.storage.capture.installation import install
 from p2p_replication.storage.posting import Posted, post
@@ -33,6 +33,7 @@ logger = logging.getLogger("p2p_replication.worker")
 
 #: Seconds between looks at the pool table, and between writes of what people see.
 LOOK = 1.0
+SHOW = 1.0
 #: Seconds between tries of parked rows when nothing has happened that could help them.
 RETRY_PARKED = 30.0
 
@@ -128,9 +129,9 @@ class PoolSupervisor:
 
     async def _look_at_pools(self, beat: bool) -> None:
         wanted, failed = await self.thread.run(wanted_pools, self.database)
-        for pool, text in failed:
+        for number, text in failed:
             logger.error("%s", text)
-            await self.thread.run(write_error, pool, text)
+            await self.thread.run(PeerRows(self.database.alias, number).write_error, text)
         by_id = {pool.id: pool for pool in wanted}
         for number, running in list(self.running.items()):
             now = by_id.get(number)
@@ -149,12 +150,13 @@ class PoolSupervisor:
 
     async def _show(self) -> None:
         while True:
-            await asyncio.sleep(0.5)
-            for number, running in list(self.running.items()):
-                await running.pool.write_state()
-                if running.pool.state != running.told:
-                    running.told = running.pool.state
-                    await self.thread.run(write_signaling_state, number, running.told)
+            await asyncio.sleep(SHOW)
+            for running in list(self.running.values()):
+                pool = running.pool
+                await pool.reporter.write(pool.replicators)
+                if pool.state != running.told:
+                    running.told = pool.state
+                    await self.thread.run(pool.reporter.rows.write_signaling_state, running.told)
 
     async def _retry_parked(self) -> None:
         while True:
@@ -180,7 +182,7 @@ class PoolSupervisor:
         await asyncio.gather(running.task, return_exceptions=True)
         for i, count in enumerate(totals(running.pool)):
             self._stopped_totals[i] += count
-        await running.pool.write_state()
+        await running.pool.reporter.write(running.pool.replicators)
         await self.thread.run(release_lease, number, self.holder)
         logger.info("pool %s has stopped", running.pool.setup.topic)
 
@@ -190,7 +192,7 @@ class PoolSupervisor:
         if self._stats_file:
             names = ("channel_bytes_in", "channel_bytes_out", "signaling_bytes_in", "signaling_bytes_out")
             line = json.dumps(dict(zip(names, self._stopped_totals, strict=True)))
-            Path(self._stats_file).write_text(line + "\n")
+            await asyncio.to_thread(Path(self._stats_file).write_text, line + "\n")
 
 
 def totals(pool: LivePool) -> tuple[int, int, int, int]:

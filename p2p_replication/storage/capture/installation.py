@@ -92,7 +92,7 @@ def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
             found.append(Drift(options.label, "a gap in its capture is not reconciled yet"))
         else:
             fields = _layout_fields(connection, ModelTable(connection, options))
-            layout = FieldLayout.objects.using(using).filter(pk=stream.layout_id).first()
+            layout = stream.layout
             if layout is None or tuple(layout.fields) != fields:
                 found.append(Drift(options.label, "its fields have changed"))
             elif not _is_current(connection, _compile(connection, options, stream)):

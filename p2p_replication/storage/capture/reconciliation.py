@@ -7,6 +7,7 @@ before replication gets the oldest clock of all; one that differs gets the time 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -55,7 +56,7 @@ def reconcile(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable
 
 
 def _log_missing(
-    connection: BaseDatabaseWrapper, stream: Stream, operation: Operation, keys: str, params: list[object]
+    connection: BaseDatabaseWrapper, stream: Stream, operation: Operation, keys: str, params: list[Any]
 ) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -65,7 +66,7 @@ def _log_missing(
             "WHERE k.key NOT IN (SELECT key FROM p)",
             params,
         )
-        return max(cursor.rowcount, 0)
+        return max(int(cursor.rowcount), 0)
 
 
 def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable) -> int:

@@ -1,0 +1,128 @@
+"""Telling people how a pool is doing: peers and errors, gathered in the loop, written on change."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from p2p_replication.pool.database_thread import DatabaseThread
+from p2p_replication.pool.part import Part
+from p2p_replication.pool.peer_rows import ModelReport, PeerReport, PeerRows
+from p2p_replication.pool.replicator import Replicator
+from p2p_replication.protocol.version_vector import Vector, covers
+from p2p_replication.storage.parking import MISSING_PARENT
+from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.vectors import own_vector
+
+logger = logging.getLogger("p2p_replication.pool")
+
+
+@dataclass(frozen=True)
+class _Totals:
+    rows_in: int = 0
+    rows_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    @classmethod
+    def of(cls, replicator: Replicator) -> _Totals:
+        links = replicator.session.links.values()
+        return cls(
+            sum(link.rows_in for link in links),
+            sum(link.rows_out for link in links),
+            replicator.session.bytes_in,
+            replicator.session.bytes_out,
+        )
+
+
+class PoolReporter:
+    """Gathers what one pool has to tell, and writes it."""
+
+    def __init__(self, topic: str, rows: PeerRows, parts: Mapping[str, Part], thread: DatabaseThread) -> None:
+        self.topic = topic
+        self.rows = rows
+        self._parts = parts
+        self._thread = thread
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._totals: dict[Replicator, _Totals] = {}
+        self._written: object = None
+
+    def error(self, text: str, peer: str = "") -> None:
+        """Keep an error for the log and the pool's page."""
+        logger.warning("%s: %s%s", self.topic, f"{peer[:8]}: " if peer else "", text)
+        self._errors[text, peer] += 1
+
+    def parked(self, model: str, key: str, reason: str, peer: str) -> None:
+        """A row could not be applied. That a parent is not there yet is nothing to worry people with."""
+        logger.info("%s: %s %s is parked: %s", self.topic, model, key, reason)
+        if not reason.startswith(MISSING_PARENT):
+            self.error(f"a row of {model} is parked: {reason}", peer)
+
+    async def write(self, replicators: Sequence[Replicator]) -> None:
+        """Write what has changed since the last call: nothing at rest."""
+        errors, self._errors = self._errors, Counter()
+        opened = [replicator for replicator in replicators if replicator.is_open]
+        reports = [self._report(replicator) for replicator in opened]
+        state = [(report.replica_id, report.connected_at, report.models) for report in reports]
+        moved = any(report.rows_in or report.rows_out for report in reports)
+        self._totals = {r: totals for r, totals in self._totals.items() if r in replicators}
+        if errors or moved or state != self._written:
+            confirmed = [{label: dict(link.confirmed) for label, link in r.session.links.items()} for r in opened]
+            await self._thread.run(self._write, errors, reports, confirmed)
+            self._written = state
+
+    def _report(self, replicator: Replicator) -> PeerReport:
+        session = replicator.session
+        assert session.peer is not None
+        now, before = _Totals.of(replicator), self._totals.get(replicator, _Totals())
+        self._totals[replicator] = now
+        models = tuple(
+            ModelReport(
+                self._parts[label].declaration,
+                link.confirmed.get(session.config.start, 0),
+                link.remaining if link.pulling else int(not link.complete),
+                link.complete,
+            )
+            for label, link in session.links.items()
+        )
+        return PeerReport(
+            session.peer.replica, session.peer.name, replicator.connection.remote.user, replicator.opened_at,
+            now.rows_in - before.rows_in, now.rows_out - before.rows_out,
+            now.bytes_in - before.bytes_in, now.bytes_out - before.bytes_out, models,
+        )  # fmt: skip
+
+    def _write(
+        self,
+        errors: Counter[tuple[str, str]],
+        reports: Sequence[PeerReport],
+        confirmed: Sequence[Mapping[str, Vector]],
+    ) -> None:
+        own = {part.declaration: own_vector(part.database, part.stream) for part in self._parts.values()}
+        labels = {part.declaration: label for label, part in self._parts.items()}
+        with database_of(self._parts).writing():
+            for (text, peer), count in errors.items():
+                self.rows.write_error(text, peer, count)
+            self.rows.write(
+                [
+                    replace(
+                        report,
+                        models=tuple(
+                            _acknowledged(model, own[model.declaration], vectors.get(labels[model.declaration], {}))
+                            for model in report.models
+                        ),
+                    )
+                    for report, vectors in zip(reports, confirmed, strict=True)
+                ]
+            )
+
+
+def database_of(parts: Mapping[str, Part]) -> ReplicaDatabase:
+    """Return the database that a pool's parts live in: one for all of them."""
+    return next(iter(parts.values())).database
+
+
+def _acknowledged(model: ModelReport, own: Vector, confirmed: Vector) -> ModelReport:
+    """Counters of earlier starts count as well: own counters rise from start to start."""
+    return replace(model, acknowledged=max(own.values(), default=0)) if covers(confirmed, own) else model
