@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.db import connection, models, transaction
 from django.utils import timezone
 
 from p2p_replication.conf import SETTING_NAME, app_settings
 from p2p_replication.exceptions import ConfigurationError, NotInSync, WorkerNotRunning
 from p2p_replication.models.callables import dotted_name
+from p2p_replication.models.doorbell import ring_doorbell
 from p2p_replication.models.ledger import ChangeLogEntry, Stream
-from p2p_replication.models.pool import Declaration, PeerProgress, PeerQuerySet, PeerState, Pool, PoolError
+from p2p_replication.models.pool import Declaration, Peer, PeerProgress, PeerQuerySet, PeerState, Pool, PoolError
 from p2p_replication.registry import registry
 
 #: RxDB's signaling server takes room names of this length; ours keeps to it.
 TOPIC_LENGTH = (6, 99)
-DOORBELL_CHANNEL = "p2p-sync"
 
 
 class PoolHandle:
@@ -45,7 +45,8 @@ class PoolHandle:
     @property
     def peers(self) -> PeerQuerySet:
         """The pool's peers and their state, as rows."""
-        return self.pool.peers.all()  # type: ignore[return-value]
+        # Not self.pool.peers: its peers would judge the worker by the lease that this handle once read.
+        return Peer.objects.filter(pool=self.pool.pk).select_related("pool")
 
     @property
     def errors(self) -> models.QuerySet[PoolError]:
@@ -65,8 +66,7 @@ class PoolHandle:
 
     def restart(self) -> None:
         """Let the worker close the pool's connections and open them anew."""
-        Pool.objects.filter(pk=self.pool.pk).update(generation=models.F("generation") + 1)
-        ring_doorbell()
+        self.pool.restart()
 
     def wait_in_sync(self, timeout: float = 30.0, *, peers: int = 1) -> None:
         """Wait until every local change committed before this call is acknowledged by at least ``peers`` peers,
@@ -174,7 +174,7 @@ def sync_p2p(
         ConfigurationError: the text names the value and the remedy.
     """
     options = registry.for_model(model)
-    _check(topic, account, where, pull, push, connection_handler)
+    check_pool_options(topic, account, where, pull, push, connection_handler)
     validator = dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid is not None else ""
     return declare(
         options.model,
@@ -222,7 +222,7 @@ def declare(
                 )
             setattr(pool, name, value)
         pool.cancelled_at = None
-        pool.save()
+        pool.save(update_fields=["connection_handler", "is_peer_valid", "cancelled_at"])
         declaration, new = Declaration.objects.get_or_create(
             pool=pool, model=model._meta.label, defaults={"pull": pull, "push": push, "source": source}
         )
@@ -232,7 +232,7 @@ def declare(
     return PoolHandle(pool, model)
 
 
-def _check(
+def check_pool_options(
     topic: str,
     account: str,
     where: Mapping[str, Any] | None,
@@ -264,21 +264,3 @@ def _check(
         size = options.get("batch_size", 1)
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 10_000:
             raise ConfigurationError(f"{name}: batch_size={size!r} must be an integer from 1 to 10000.")
-
-
-def ring_doorbell() -> None:
-    """Wake workers that listen on a shared channel layer, after the commit. The others see the commit itself."""
-
-    def ring() -> None:
-        from channels.layers import InMemoryChannelLayer, get_channel_layer
-
-        layer = get_channel_layer()
-        if layer is None or isinstance(layer, InMemoryChannelLayer):
-            return
-        try:
-            async_to_sync(layer.send)(DOORBELL_CHANNEL, {"type": "pools.changed"})
-        except Exception:
-            # A full or unreachable layer costs a second at most: workers also look at the pools by themselves.
-            return
-
-    transaction.on_commit(ring, robust=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from p2p_replication.models.doorbell import ring_doorbell
 
 
 class PoolQuerySet(models.QuerySet["Pool"]):
@@ -44,6 +46,22 @@ class Pool(models.Model):
     @property
     def has_live_worker(self) -> bool:
         return self.lease_until is not None and self.lease_until > timezone.now()
+
+    def cancel(self) -> None:
+        """End the part of all models; the worker leaves the pool. Rows stay where they are.
+
+        A pool that the code declares (``pools`` of a ``Replication`` class) comes back with the worker's next start.
+        """
+        with transaction.atomic():
+            self.declarations.all().delete()
+            self.cancelled_at = self.cancelled_at or timezone.now()
+            self.save(update_fields=["cancelled_at"])
+        ring_doorbell()
+
+    def restart(self) -> None:
+        """Let the worker close the pool's connections and open them anew."""
+        Pool.objects.filter(pk=self.pk).update(generation=models.F("generation") + 1)
+        ring_doorbell()
 
 
 class Declaration(models.Model):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import datetime
-import decimal
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, Self, TypeVar
 
 import uuid_utils.compat
@@ -15,10 +12,9 @@ from django.db import models
 from p2p_replication.conf import app_settings
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models.handle import PoolHandle, async_p2p, sync_p2p
+from p2p_replication.models.loaded_values import LoadedValues
 
 _M = TypeVar("_M", bound=models.Model)
-_IMMUTABLE = (str, int, float, bytes, bool, type(None), decimal.Decimal, uuid.UUID, datetime.date, datetime.time,
-              datetime.timedelta)  # fmt: skip
 
 
 def uuid7() -> uuid.UUID:
@@ -75,52 +71,65 @@ class ReplicatedModel(models.Model):
     class Meta:
         abstract = True
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        # Of an instance with deferred fields, Django names the loaded ones as update_fields by itself.
+        names = args[3] if len(args) > 3 else kwargs.get("update_fields")
+        outer = self.__dict__.get("_p2p_save_named", False)
+        self.__dict__["_p2p_save_named"] = names is not None
+        try:
+            super().save(*args, **kwargs)
+        finally:
+            # A signal's receiver may save the instance within its save().
+            self.__dict__["_p2p_save_named"] = outer
+
     @classmethod
-    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
-        instance = super().from_db(db, field_names, values)
-        instance._remember_loaded()
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **options: Any) -> Self:
+        instance = super().from_db(db, field_names, values, **options)
+        instance.__dict__["_p2p_loaded"] = LoadedValues().loaded(instance, db)
         return instance
 
     def refresh_from_db(
         self,
         using: str | None = None,
-        fields: Sequence[str] | None = None,
+        fields: Iterable[str] | None = None,
         from_queryset: models.QuerySet[Any] | None = None,
     ) -> None:
-        super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
-        self._remember_loaded(fields)
+        names = None if fields is None else list(fields)
+        super().refresh_from_db(using=using, fields=names, from_queryset=from_queryset)
+        self.__dict__["_p2p_loaded"] = self._p2p_known().loaded(self, self._state.db, names)
 
-    def save_base(self, *args: Any, update_fields: Collection[str] | None = None, **kwargs: Any) -> None:
-        super().save_base(*args, update_fields=update_fields, **kwargs)
-        self._remember_loaded(update_fields)
+    def _save_table(  # type: ignore[override,unused-ignore]
+        self,
+        raw: bool = False,
+        cls: Any = None,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: Any = None,
+        update_fields: Collection[str] | None = None,
+    ) -> Any:
+        # Django's step between the signals: what receivers of post_save do to the instance is not saved yet.
+        updated = super()._save_table(raw, cls, force_insert, force_update, using, update_fields)  # type: ignore[misc]
+        self.__dict__["_p2p_loaded"] = self._p2p_known().saved(self, using, update_fields or None)
+        return updated
 
-    def _do_update(
+    def _do_update(  # type: ignore[override,unused-ignore]
         self, base_qs: Any, using: Any, pk_val: Any, values: list[Any], update_fields: Any, *args: Any, **kwargs: Any
     ) -> Any:
         # Django's hook between "what save() would write" and the UPDATE: pre_save() has run, so auto_now fields
         # show as changed, and a row that is gone is inserted whole as always.
-        if update_fields is None and self.save_changed_fields and app_settings.SAVE_CHANGED_FIELDS:
-            loaded = self.__dict__.get("_p2p_loaded", {})
-            values = [item for item in values if _differs(loaded, item[0].attname, item[2])]
+        if self._p2p_may_narrow(using, pk_val):
+            loaded = self._p2p_known()
+            values = [item for item in values if loaded.differs(item[0].attname, item[2])]
+            # With nothing to write Django looks whether the row is there, unless the caller named the fields.
+            update_fields = None
         return super()._do_update(base_qs, using, pk_val, values, update_fields, *args, **kwargs)  # type: ignore[misc]
 
-    def _remember_loaded(self, names: Collection[str] | None = None) -> None:
-        loaded = self.__dict__.setdefault("_p2p_loaded", {})
-        for field in self._meta.concrete_fields:
-            if (names is None or field.name in names or field.attname in names) and field.attname in self.__dict__:
-                value = self.__dict__[field.attname]
-                loaded[field.attname] = value if isinstance(value, _IMMUTABLE) else _copy(value)
+    def _p2p_may_narrow(self, using: str, pk_val: Any) -> bool:
+        """Whether this save may leave fields out: its values were loaded from (or saved to) this very row."""
+        if self.__dict__.get("_p2p_save_named") or not (self.save_changed_fields and app_settings.SAVE_CHANGED_FIELDS):
+            return False
+        known = self._p2p_known()
+        return known.alias == using and known.values.get(self._meta.pk.attname) == pk_val  # type: ignore[union-attr]
 
-
-def _differs(loaded: dict[str, Any], attname: str, value: Any) -> bool:
-    if attname not in loaded or hasattr(value, "resolve_expression"):
-        return True
-    before = loaded[attname]
-    # Not only by ==: 0.0 equals -0.0, True equals 1, and Decimal("1.0") equals Decimal("1").
-    return type(before) is not type(value) or before != value or repr(before) != repr(value)
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, models.fields.files.FieldFile):
-        return value.name
-    return copy.deepcopy(value)
+    def _p2p_known(self) -> LoadedValues:
+        return self.__dict__.get("_p2p_loaded", LoadedValues()).certain()  # type: ignore[no-any-return]
