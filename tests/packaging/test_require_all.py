@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+OPTIONS = ["-q", "-ra", "-p", "no:randomly", "-p", "no:django", "-p", "tests.require_all"]
 SKIPPED_TEST = """
 import pytest
 
@@ -29,7 +30,7 @@ def test_a_skip_fails_only_where_everything_is_required(tmp_path: Path, source: 
     (tmp_path / "test_it.py").write_text(source)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     outcome = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-ra", "-p", "no:randomly", "-p", "no:django", "-p", "tests.require_all"],
+        [sys.executable, "-m", "pytest", *OPTIONS],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "P2P_REQUIRE_ALL": required, "PYTEST_ADDOPTS": ""},
         capture_output=True,

@@ -1,7 +1,7 @@
 """``python -m tests.packaging.wheel dist/*.whl``: does the built wheel work by itself, far from the work tree?
 
-Compares what is in it with the files of the work tree, installs it into a fresh environment in a temporary folder, and lets a
-new Django project use it there (``wheel_project.py``).
+Compares what is in it with the files of the work tree, installs it into a fresh environment in a temporary folder,
+and lets a new Django project use it there (``wheel_project.py``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ def main(arguments: list[str]) -> int:
 def contents_problems(wheel: Path) -> list[str]:
     """Say what the wheel lacks or has too much, compared with the files of the work tree that git does not ignore."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", PACKAGE], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", PACKAGE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split("\0")
     wanted = {name for name in listed if name and (ROOT / name).exists()}
     with zipfile.ZipFile(wheel) as archive:
