@@ -13,6 +13,10 @@ class WorkerNotRunning(P2PError):
     """Nothing can be waited for, as no live worker (``manage.py runp2psync``) serves the pool."""
 
 
+class StaleReplica(P2PError):
+    """The database is no longer the one that a worker has opened: the worker must open it anew."""
+
+
 class NotInSync(P2PError, TimeoutError):
     """``wait_in_sync()`` ran out of time; the text says what is missing."""
 

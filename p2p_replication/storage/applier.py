@@ -153,7 +153,6 @@ def _apply_splitting(
                 done.in_order = _take_claim(database, stream, declaration, changes)
         database.budget.measured(len(rows), time.monotonic() - began)
     except REFUSALS as error:
-        database.forget_new_origins()
         if refusal or not rows:
             raise
         if len(rows) == 1:

@@ -50,6 +50,7 @@ def post(database: ReplicaDatabase) -> Posted:
         return Posted()
     with database.writing():
         began = time.monotonic()
+        database.check_streams()
         limit = database.budget.rows()
         entries = _read_log(database, f"ORDER BY id LIMIT {limit + 1}", [])
         more, entries = len(entries) > limit, entries[:limit]

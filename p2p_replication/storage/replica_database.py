@@ -12,6 +12,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models.ledger import FieldLayout, Stream
 from p2p_replication.models.replica import Origin, Replica, Start
 from p2p_replication.protocol.clock import WallClock
@@ -32,6 +33,8 @@ class StreamStore:
         self.database = database
         self.id: int = stream.pk
         self.label = stream.label
+        #: The layout that the triggers log with.
+        self.installed_layout: int | None = stream.layout_id
         self.table = table
         self.relations = Relations(table)
         self._layouts: dict[int, tuple[str, ...]] = {}
@@ -54,6 +57,11 @@ class StreamStore:
             self._ids[fields] = layout.pk
             self._layouts[layout.pk] = fields
         return self._ids[fields]
+
+    def forget_layouts(self) -> None:
+        """Drop the cached layouts, but the full one: it was there before any transaction that can fail."""
+        self._layouts = {self.full_layout: self.table.names}
+        self._ids = {self.table.names: self.full_layout}
 
     def digest(self, entry: Entry, row: WireRow) -> bytes:
         """Return the content digest of a row for the fields of its entry's layout."""
@@ -85,7 +93,7 @@ class ReplicaDatabase:
         self.max_skew_ms = int(max_clock_skew * 1000)
         self.wall_clock = WallClock()
         prepare_connection(self.connection)
-        with self.writing():
+        with transaction.atomic(using=alias):
             replica = Replica.objects.using(alias).first()
             if replica is None:
                 replica = Replica.objects.using(alias).create(replica_id=uuid.uuid4().hex, secret_key=make_secret_key())
@@ -96,12 +104,12 @@ class ReplicaDatabase:
             self.start = secrets.token_hex(8)
             self.origin = Origin.objects.using(alias).create(origin=self.start).pk
             Start.objects.using(alias).create(origin_id=self.origin, first_sequence=self.first_sequence)
-        self._origin_ids: dict[int, str] = {self.origin: self.start}
-        self._origin_numbers: dict[str, int] = {self.start: self.origin}
+            self._origin_ids: dict[int, str] = {self.origin: self.start}
+            self._origin_numbers: dict[str, int] = {self.start: self.origin}
         #: Labels of models with new versions since somebody last asked.
         self._changed: set[str] = set()
         self.streams: dict[str, StreamStore] = {}
-        with self.writing():
+        with transaction.atomic(using=alias):
             for options in registry:
                 if self.stores(options.model):
                     stream, _ = Stream.objects.using(alias).get_or_create(label=options.label)
@@ -120,8 +128,12 @@ class ReplicaDatabase:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """One write transaction within the write budget."""
-        with self.budget.writing(), transaction.atomic(using=self.alias):
-            yield
+        try:
+            with self.budget.writing(), transaction.atomic(using=self.alias):
+                yield
+        except BaseException:
+            self._forget_rolled_back()
+            raise
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -136,10 +148,14 @@ class ReplicaDatabase:
     def take_sequence(self, count: int) -> int:
         """Return the first of ``count`` new sequence numbers. Inside a write transaction, held to its commit."""
         with self.connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {Replica._meta.db_table} SET sequence = sequence + %s WHERE id = 1", [count])
             cursor.execute(
-                f"UPDATE {Replica._meta.db_table} SET sequence = sequence + %s WHERE id = 1 RETURNING sequence", [count]
+                f"SELECT sequence FROM {Replica._meta.db_table} WHERE id = 1 AND replica_id = %s", [self.replica_id]
             )
-            return int(cursor.fetchone()[0]) - count + 1
+            record = cursor.fetchone()
+        if record is None:
+            raise StaleReplica("the database has another identity than when the worker opened it (a flush, a restore)")
+        return int(record[0]) - count + 1
 
     def origin_id(self, number: int) -> str:
         """Return the id of an origin by its local number."""
@@ -153,10 +169,19 @@ class ReplicaDatabase:
             self._remember(Origin.objects.using(self.alias).get_or_create(origin=origin)[0])
         return self._origin_numbers[origin]
 
-    def forget_new_origins(self) -> None:
-        """Drop the cached numbers: a rolled-back transaction may have given some of them."""
+    def _forget_rolled_back(self) -> None:
+        """Drop cached numbers of origins and layouts: a transaction that was rolled back may have given some."""
         self._origin_ids = {self.origin: self.start}
         self._origin_numbers = {self.start: self.origin}
+        for stream in getattr(self, "streams", {}).values():
+            stream.forget_layouts()
+
+    def check_streams(self) -> None:
+        """Raise StaleReplica if the streams in the database are no longer those this worker has opened."""
+        now = dict(Stream.objects.using(self.alias).values_list("pk", "layout_id"))
+        for stream in self.streams.values():
+            if now.get(stream.id, 0) != stream.installed_layout:
+                raise StaleReplica(f"capture of {stream.label} has been installed anew (a migration, a flush)")
 
     def _remember(self, origin: Origin) -> None:
         self._origin_ids[origin.pk] = origin.origin

@@ -9,23 +9,23 @@ import logging
 import secrets
 import socket
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from p2p_replication.conf import app_settings
-from p2p_replication.models.pool import Pool, PoolError
+from p2p_replication.exceptions import StaleReplica
+from p2p_replication.models.pool import PoolError
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.peer_rows import PeerRows
 from p2p_replication.storage.applier import retry_parked
-from p2p_replication.storage.capture.installation import install
 from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
-from p2p_replication.storage.write_budget import WriteBudget
-from p2p_replication.transport import identity
 from p2p_replication.worker.leases import release_lease, take_lease
+from p2p_replication.worker.opening import check_migrations, install_capture, open_database
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
 from p2p_replication.worker.wakeups import SQLiteWakeups
 
@@ -80,18 +80,43 @@ class PoolSupervisor:
         self._wake.set()
 
     async def run(self) -> None:
-        """Serve until cancelled; then say goodbye to the peers and give the leases back."""
+        """Serve until cancelled; then say goodbye to the peers and give the leases back.
+
+        Raises StaleReplica if the database was migrated away from what this process' code knows.
+        """
         PoolSupervisor.current = self
         try:
-            await self.thread.open(_open_database)
-            await self.thread.run(_prepare)
-            logger.info("replica %s, start %s", self.database.replica_id, self.database.start)
-            async with asyncio.TaskGroup() as tasks:
-                for loop in (self._post, self._supervise, self._show, self._retry_parked, self._watch):
-                    tasks.create_task(loop(), name=f"p2p{loop.__name__}")
+            while True:
+                await self._open()
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        for loop in (self._post, self._supervise, self._show, self._retry_parked, self._watch):
+                            tasks.create_task(self._persistently(loop), name=f"p2p{loop.__name__}")
+                except* StaleReplica as stale:
+                    logger.warning("opening the database anew: %s", stale.exceptions[0])
+                    await self._stop_pools()
         finally:
             PoolSupervisor.current = None
-            await self._stop_all()
+            await self._stop_pools()
+            await self.thread.close()
+            await self._write_stats()
+
+    async def _open(self) -> None:
+        await self.thread.run(check_migrations)
+        await self.thread.run(install_capture)
+        await self.thread.open(open_database)
+        await self.thread.run(declare_registered_pools)
+        await self.thread.run(PoolError.prune, app_settings.ERROR_RETENTION)
+        logger.info("replica %s, start %s", self.database.replica_id, self.database.start)
+
+    async def _persistently(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a loop through errors of the database: it may be locked, or in the middle of a migration."""
+        while True:
+            try:
+                await loop()
+            except DatabaseError as error:
+                logger.warning("the database does not answer as it should: %s", error)
+                await asyncio.sleep(LOOK)
 
     # -- loops -----------------------------------------------------------------------------------------------------
 
@@ -186,9 +211,10 @@ class PoolSupervisor:
         await self.thread.run(release_lease, number, self.holder)
         logger.info("pool %s has stopped", running.pool.setup.topic)
 
-    async def _stop_all(self) -> None:
+    async def _stop_pools(self) -> None:
         await asyncio.gather(*(self._stop(number) for number in list(self.running)), return_exceptions=True)
-        await self.thread.close()
+
+    async def _write_stats(self) -> None:
         if self._stats_file:
             names = ("channel_bytes_in", "channel_bytes_out", "signaling_bytes_in", "signaling_bytes_out")
             line = json.dumps(dict(zip(names, self._stopped_totals, strict=True)))
@@ -204,21 +230,3 @@ def totals(pool: LivePool) -> tuple[int, int, int, int]:
         getattr(signaling, "received_bytes", 0),
         getattr(signaling, "sent_bytes", 0),
     )
-
-
-def _open_database() -> ReplicaDatabase:
-    settings = app_settings.current()
-    return ReplicaDatabase(
-        make_secret_key=identity.generate_secret_key,
-        budget=WriteBudget(settings.WRITE_SLICE, settings.WRITE_PAUSE),
-        max_clock_skew=settings.MAX_CLOCK_SKEW,
-    )
-
-
-def _prepare() -> None:
-    """Heal what a failed migration may have left, and store what the code declares."""
-    for label, found in install().items():
-        logger.warning("capture of %s was renewed: %s", label, found)
-    declare_registered_pools()
-    PoolError.prune(app_settings.ERROR_RETENTION)
-    Pool.objects.filter(lease_until=None).update(signaling_state="")
