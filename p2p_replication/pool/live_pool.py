@@ -51,7 +51,6 @@ class LivePool:
     """Runs one pool until cancelled.
 
     Attributes:
-        state: a word on the connection to the signaling server, for people.
         closed_bytes: bytes in and out of the sessions that have ended.
     """
 
@@ -63,7 +62,7 @@ class LivePool:
         self.replicators: list[Replicator] = []
         self.reporter = PoolReporter(setup.topic, PeerRows(self.database.alias, setup.id), self.parts, thread)
         self.handler: ConnectionHandler | None = None
-        self.state = "starting"
+        self._halted = "starting"
         self.closed_bytes = [0, 0]
         self._public_key = identity.public_key(self.database.secret_key)
         self._ranks = ranks(self.parts)
@@ -73,6 +72,11 @@ class LivePool:
         self._stale: set[str] = set()
         self._refreshing = False
 
+    @property
+    def state(self) -> str:
+        """A few words for people on the way to other peers."""
+        return self._halted or (self.handler.state if self.handler is not None else "")
+
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -80,7 +84,7 @@ class LivePool:
         try:
             while True:
                 self.handler = self.setup.make_handler(self.reporter.error)
-                self.state = "joined"
+                self._halted = ""
                 try:
                     await self.handler.run(self._connected)
                 except SignalingRefused as error:
@@ -88,7 +92,7 @@ class LivePool:
                 except Exception as error:
                     logger.exception("the connection handler of %s failed", self.setup.topic)
                     self.reporter.error(f"the connection handler failed: {error}")
-                self.state = f"refused or failed, asks again after {REFUSED_PAUSE:g} s"
+                self._halted = f"refused or failed, asks again after {REFUSED_PAUSE:g} s"
                 await asyncio.sleep(REFUSED_PAUSE)
         finally:
             await self._shut_down()
@@ -105,7 +109,7 @@ class LivePool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.handler is not None:
             await self.handler.close()
-        self.state = "stopped"
+        self._halted = "stopped"
 
     async def _connected(self, connection: Connection) -> None:
         database = self.database

@@ -107,6 +107,11 @@ class ConnectionHandler(abc.ABC):
     def __init__(self, config: HandlerConfig) -> None:
         self.config = config
 
+    @property
+    def state(self) -> str:
+        """A few words for people on the way to other peers: joined, or what is in the way."""
+        return "joined"
+
     @abc.abstractmethod
     async def run(self, on_connection: OnConnection) -> None:
         """Join the topic and serve until cancelled or ``close()`` is called.

@@ -107,6 +107,11 @@ class SignalingClient:
         self.sent_bytes = 0
         self.received_bytes = 0
 
+    @property
+    def joined(self) -> bool:
+        """The server has let us into the room, and is there."""
+        return bool(self.peer_id) and self._joined
+
     async def run(self) -> None:
         """Serve until cancelled. Raises SignalingRefused if the server does not let us in."""
         loop = asyncio.get_running_loop()

@@ -69,6 +69,12 @@ class WebRTCHandler(ConnectionHandler):
         self._stop = asyncio.Event()
         self._running: asyncio.Event | None = None
 
+    @property
+    def state(self) -> str:
+        if self.signaling is not None and self.signaling.joined:
+            return "joined"
+        return "looking for the signaling server"
+
     async def run(self, on_connection: OnConnection) -> None:
         if self._running is not None:
             raise RuntimeError("run() of a connection handler can be called only once")

@@ -85,7 +85,7 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
         parts=parts,
         make_handler=_handler_maker(pool, database),
         is_peer_valid=resolve(pool.is_peer_valid) if pool.is_peer_valid else None,
-        name=settings.NAME,
+        name=_shown_name(),
         heartbeat=settings.HEARTBEAT_INTERVAL,
         timeout=settings.PEER_TIMEOUT,
         max_clock_skew=settings.MAX_CLOCK_SKEW,
@@ -113,7 +113,7 @@ def _handler_maker(pool: Pool, database: ReplicaDatabase) -> Callable[[Callable[
         config = HandlerConfig(
             topic=pool.topic,
             instance=f"{database.replica_id}:{database.start}",
-            name=settings.NAME,
+            name=_shown_name(),
             account={**account, "TOKEN": token_of(account)},
             ice_servers=settings.ICE_SERVERS,
             options=backend.get("OPTIONS", {}),
@@ -129,3 +129,8 @@ def token_of(account: dict[str, Any]) -> Any:
     """Return the account's token, or the callable that fetches it (a dotted path: tokens have no dots)."""
     token = account.get("TOKEN")
     return import_string(token) if isinstance(token, str) and "." in token else token
+
+
+def _shown_name() -> str:
+    """Return the replica's name as others take it: printable and not too long."""
+    return "".join(c for c in str(app_settings.NAME) if c.isprintable())[:200]
