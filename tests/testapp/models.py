@@ -50,3 +50,105 @@ class Sample(ReplicatedModel):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+
+class Reader(ReplicatedModel):
+    """Has many-to-many rows that refer to a shelf."""
+
+    shelves = models.ManyToManyField(Shelf)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Team(ReplicatedModel):
+    """A foreign key cycle with Player."""
+
+    name = models.CharField(max_length=50)
+    captain = models.ForeignKey("Player", null=True, on_delete=models.SET_NULL, related_name="+")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Player(ReplicatedModel):
+    name = models.CharField(max_length=50)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Branch(ReplicatedModel):
+    """Points at its own table."""
+
+    parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Coin(models.Model):
+    """A natural key: two replicas may insert the same one."""
+
+    is_p2p_replicated = True
+
+    code = models.CharField(max_length=20, primary_key=True)
+    name = models.CharField(max_length=50, default="")
+    rate = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Ruled(ReplicatedModel):
+    """Everything a database can refuse a row for, and a column that compares without case."""
+
+    code = models.CharField(max_length=20, unique=True, null=True)
+    left = models.IntegerField(null=True)
+    right = models.IntegerField(null=True)
+    amount = models.IntegerField(default=0)
+    label = models.CharField(max_length=50, default="", db_collation="NOCASE")
+    must = models.TextField(default="")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(amount__gte=0), name="ruled_amount_not_negative"),
+            models.UniqueConstraint(fields=["left", "right"], name="ruled_left_right"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class KeyOnly(ReplicatedModel):
+    """A table with no column besides the key."""
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class OddNames(ReplicatedModel):
+    """Names that need quoting; 80 characters, spaces, apostrophes, percent signs, other scripts."""
+
+    plain = models.TextField(default="", db_column="it's 100% «größe» 表 " + "x" * 59)
+    order = models.TextField(default="", db_column="select")
+    unique_one = models.CharField(max_length=50, null=True, unique=True, db_column="a b.c;--")
+
+    class Meta:
+        db_table = "it's a % «tablë» 表; " + "y" * 60
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+#: More columns than one bitmap has bits.
+Wide = type(
+    "Wide",
+    (ReplicatedModel,),
+    {
+        "__module__": __name__,
+        "__doc__": "Needs three blocks of a changed-column bitmap.",
+        **{f"c{i}": models.IntegerField(default=0) for i in range(130)},
+    },
+)

@@ -1,0 +1,91 @@
+"""Replicas that take part with every model of the test app."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2p_replication.models import Declaration, LedgerEntry
+from p2p_replication.protocol.changes import check_rows
+from p2p_replication.protocol.messages import Changes
+from p2p_replication.storage.applier import Applied
+from tests.conftest import attach, detach
+from tests.replicas import LABELS, TestReplica
+
+
+class StorageReplica(TestReplica):
+    """A replica with all streams declared, and some more ways to look at it."""
+
+    __test__ = False
+
+    def start(self) -> None:
+        super().start()
+        self.declarations = {
+            label: Declaration.objects.using(self.alias).get_or_create(pool=self.pool, model=label)[0].pk
+            for label in self.database.streams
+        }
+
+    def apply(self, other: TestReplica, changes: Changes) -> Applied:
+        check_rows(changes.rows)  # as a session does first
+        return super().apply(other, changes)
+
+    def entries(self, label: str) -> dict[str, LedgerEntry]:
+        return {e.key: e for e in LedgerEntry.objects.using(self.alias).filter(stream=self.stream(label).id)}
+
+    def log(self) -> list[tuple[int, int]]:
+        """``(operation, columns)`` of what waits in the change log."""
+        return self.sql("SELECT operation, columns FROM p2p_replication_changelogentry ORDER BY id")
+
+    def raw(self, label: str) -> list[Any]:
+        """The whole table as SQL literals, so that type and bytes count."""
+        model = self.stream(label).table.options.model
+        columns = [f'quote("{f.column}"), typeof("{f.column}")' for f in model._meta.concrete_fields]
+        with closing(sqlite3.connect(self.path)) as connection:
+            rows = connection.execute(f'SELECT {", ".join(columns)} FROM "{model._meta.db_table}"').fetchall()
+        return sorted(rows)
+
+    def outside(self, *statements: Any) -> None:
+        """Run SQL in a connection of its own, which has nothing of Django's registered; each ``sql`` or ``(sql, params)``."""
+        with closing(sqlite3.connect(self.path, timeout=5)) as connection:
+            for statement in statements:
+                connection.execute(*((statement,) if isinstance(statement, str) else statement))
+            connection.commit()
+
+    def backup(self, path: Path) -> Path:
+        with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(path)) as target:
+            source.backup(target)
+        return path
+
+
+def meet(*replicas: TestReplica, labels: tuple[str, ...] = LABELS, rounds: int = 2) -> None:
+    """Let everybody pull from everybody until nothing is new."""
+    for _ in range(rounds):
+        for one in replicas:
+            for other in replicas:
+                if one is not other:
+                    one.pull(other, labels)
+                    one.retry_parked()
+
+
+@pytest.fixture
+def replica(new_file: Callable[[str], Path], django_db_blocker) -> Iterator[Callable[..., StorageReplica]]:
+    """``replica(name)``: a new replica of all models of the test app."""
+    aliases: list[str] = []
+
+    def make(name: str, path: Path | None = None) -> StorageReplica:
+        path = path or new_file(name)
+        attach(name, path)
+        aliases.append(name)
+        return StorageReplica(name, path)
+
+    with django_db_blocker.unblock():
+        try:
+            yield make
+        finally:
+            for alias in aliases:
+                detach(alias)
