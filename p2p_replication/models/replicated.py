@@ -25,6 +25,10 @@ def uuid7() -> uuid.UUID:
     return uuid_utils.compat.uuid7()
 
 
+#: Migrations name a function by its module: by the one that is promised.
+uuid7.__module__ = "p2p_replication.models"
+
+
 class ReplicatedQuerySet(models.QuerySet[_M]):
     """A plain queryset: every write is captured in the database, so nothing has to be done here."""
 

@@ -4,7 +4,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 import demo_project.survey.models
-import p2p_replication.models.replicated
+import p2p_replication.models
 
 
 class Migration(migrations.Migration):
@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=p2p_replication.models.replicated.uuid7,
+                        default=p2p_replication.models.uuid7,
                         editable=False,
                         primary_key=True,
                         serialize=False,
@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=p2p_replication.models.replicated.uuid7,
+                        default=p2p_replication.models.uuid7,
                         editable=False,
                         primary_key=True,
                         serialize=False,
@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        default=p2p_replication.models.replicated.uuid7,
+                        default=p2p_replication.models.uuid7,
                         editable=False,
                         primary_key=True,
                         serialize=False,
