@@ -1,0 +1,29 @@
+"""System checks. An id is never given to another meaning: projects name them in ``SILENCED_SYSTEM_CHECKS``.
+
+========  ==============================================================================
+E001      ``P2P_REPLICATION`` is no dict, or has a key that means nothing
+E002      a setting has the wrong type or shape
+E003      the ``BACKEND`` of a connection handler can't be used
+E004      ``ROOM_AUTHORIZER`` or ``SIGNALING_LIMITS`` can't be used
+E005      a pool that the code declares can't work
+W001      an account that a declared pool uses has no ``SIGNALING_URL``
+E010      a primary key that can't identify a row everywhere
+E011      multi-table inheritance
+E012      a field of a kind that can't travel
+E013      a foreign key to a model that does not replicate
+E014      declared merges
+E015      an excluded field without which no row can be inserted
+E016      the primary key is excluded
+W010      a many-to-many field
+W011      a generic foreign key
+W012      a file field
+E020      a model in a database that replication can't run on
+E021      a model in another database than the default one
+W020      SQLite's options
+W021      capture triggers are missing or different, or a gap is open (``check --database``)
+========  ==============================================================================
+"""
+
+from p2p_replication.checks import databases, models, pools, settings
+
+__all__ = ["databases", "models", "pools", "settings"]

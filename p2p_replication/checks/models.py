@@ -1,0 +1,151 @@
+"""Checks of the models that replicate: what could never arrive elsewhere is said before it is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import models
+
+from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.registry import Options, registry
+from p2p_replication.storage.codecs import wire_type
+
+#: How keys may travel.
+KEY_TYPES = {"uuid", "text"}
+
+
+@register(Tags.models)
+def check_models(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    wanted = None if app_configs is None else {config.label for config in app_configs}
+    return [
+        message
+        for options in registry
+        if wanted is None or options.model._meta.app_label in wanted
+        for message in check_model(options)
+    ]
+
+
+def check_model(options: Options) -> Iterator[CheckMessage]:
+    """Yield what is wrong with the replication of one model."""
+    yield from _identity(options)
+    yield from _options(options)
+    for field in options.fields():
+        yield from _field(options, field)
+    yield from _relations_without_columns(options)
+
+
+def _identity(options: Options) -> Iterator[CheckMessage]:
+    meta = options.model._meta
+    if meta.parents:
+        parents = ", ".join(parent._meta.label for parent in meta.parents)
+        yield Error(
+            f"{options.label} inherits from {parents} over several tables, which can't replicate yet.",
+            hint="Make the parent abstract, or replace the inheritance by a OneToOneField to it.",
+            obj=options.model,
+            id="p2p_replication.E011",
+        )
+        return
+    key = meta.pk
+    try:
+        kind = wire_type(key) if isinstance(key, models.Field) else None
+    except ConfigurationError:
+        kind = None
+    if kind not in KEY_TYPES:
+        name = type(key).__name__
+        yield Error(
+            f"{options.label} has a {name} as its primary key: two replicas would give different rows the same "
+            "key, or the key can't travel yet.",
+            hint="Inherit from p2p_replication.models.ReplicatedModel, or use a UUIDField (default=uuid7 from "
+            "p2p_replication.models) or a CharField as primary key.",
+            obj=options.model,
+            id="p2p_replication.E010",
+        )
+
+
+def _options(options: Options) -> Iterator[CheckMessage]:
+    if options.merge:
+        yield Error(
+            f"merge for {', '.join(sorted(options.merge))} can't be declared yet: every field is merged by the "
+            "later write.",
+            hint=f"Remove merge from {options.source}.",
+            obj=options.model,
+            id="p2p_replication.E014",
+        )
+    for name in sorted(options.exclude):
+        field = options.model._meta.get_field(name)
+        assert isinstance(field, models.Field)
+        if field.primary_key:
+            yield Error(
+                f"exclude names the primary key {name}, which always travels: it says which row is meant.",
+                hint=f"Remove {name} from {options.source}.exclude.",
+                obj=field,
+                id="p2p_replication.E016",
+            )
+        elif not field.null and not field.generated and not field.has_db_default() and field.get_default() is None:
+            yield Error(
+                f"{name} is excluded, but a row can't be inserted without it: other replicas' rows would never "
+                "get into this table.",
+                hint=f"Give {name} null=True or a default.",
+                obj=field,
+                id="p2p_replication.E015",
+            )
+
+
+def _field(options: Options, field: models.Field[Any, Any]) -> Iterator[CheckMessage]:
+    related = field.related_model if field.remote_field is not None else None
+    if isinstance(related, type):
+        target = related._meta.concrete_model or related
+        if target not in registry:
+            yield Error(
+                f"{field.name} refers to {related._meta.label}, which does not replicate: its keys mean other rows "
+                "(or none) elsewhere, so that rows of this model could not be applied.",
+                hint=f"Let {related._meta.label} replicate too, or add {field.name!r} to exclude in "
+                f"{options.source} (it stays local then, and needs null=True or a default), or keep a name that "
+                "means the same everywhere in a CharField.",
+                obj=field,
+                id="p2p_replication.E013",
+            )
+        return
+    try:
+        wire_type(field)
+    except ConfigurationError as error:
+        yield Error(
+            str(error),
+            hint=f"Add {field.name!r} to exclude in {options.source}, or use a built-in kind of field.",
+            obj=field,
+            id="p2p_replication.E012",
+        )
+    if isinstance(field, models.FileField):
+        yield Warning(
+            f"The name in {field.name} travels, the file's content does not.",
+            hint="Keep the files in a storage that all replicas reach, or add the field to exclude; if so meant, "
+            "silence this check.",
+            obj=field,
+            id="p2p_replication.W012",
+        )
+
+
+def _relations_without_columns(options: Options) -> Iterator[CheckMessage]:
+    meta = options.model._meta
+    for many in meta.local_many_to_many:
+        through = many.remote_field.through
+        if through is None or through not in registry:
+            yield Warning(
+                f"The rows of the many-to-many field {many.name} do not replicate yet.",
+                hint="Use a through model of your own that inherits from ReplicatedModel, or silence this check if "
+                "they may differ between replicas.",
+                obj=many,
+                id="p2p_replication.W010",
+            )
+    for field in meta.private_fields:
+        if hasattr(field, "ct_field") and hasattr(field, "fk_field"):
+            yield Warning(
+                f"The generic foreign key {field.name} does not replicate yet: content types have other numbers "
+                "elsewhere.",
+                hint="Use a foreign key for each kind of target, or exclude its two columns "
+                f"({field.ct_field} and {field.fk_field}).",
+                obj=options.model,
+                id="p2p_replication.W011",
+            )

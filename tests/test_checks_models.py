@@ -1,0 +1,190 @@
+"""The system checks of replicated models."""
+# ruff: noqa: DJ008 - models of these tests are never shown
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.checks import CheckMessage
+from django.db import models
+from django.test.utils import isolate_apps
+
+from p2p_replication.checks.models import check_model
+from p2p_replication.models import ReplicatedModel
+from p2p_replication.registry import Options
+from tests.test_checks import ids
+from tests.testapp.models import Note, Shelf
+
+
+@pytest.fixture
+def isolated() -> Iterator[None]:
+    """Models defined in the test are gone after it."""
+    with isolate_apps("tests.testapp"):
+        yield
+
+
+def check(model: type[models.Model], **options: Any) -> list[CheckMessage]:
+    return list(check_model(Options(model=model, source="app.models.X.Replication", **options)))
+
+
+def test_an_integer_key_is_an_error(isolated: None) -> None:
+    class Automatic(models.Model):
+        class Meta:
+            app_label = "testapp"
+
+    class Whole(models.Model):
+        number = models.IntegerField(primary_key=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    class OwnedByNumber(models.Model):
+        whole = models.OneToOneField(Whole, on_delete=models.CASCADE, primary_key=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    for model in (Automatic, Whole, OwnedByNumber):
+        found = check(model)
+        assert ids(found) == ["E010"]
+        assert "ReplicatedModel" in str(found[0].hint)
+
+
+def test_uuid_and_text_keys_are_silent(isolated: None) -> None:
+    class ByCode(models.Model):
+        code = models.CharField(max_length=10, primary_key=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    class ById(models.Model):
+        id = models.UUIDField(primary_key=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    assert check(ByCode) == check(ById) == check(Note) == []
+
+
+def test_multi_table_inheritance_is_an_error(isolated: None) -> None:
+    class SpecialNote(Note):
+        class Meta:
+            app_label = "testapp"
+
+    found = check(SpecialNote)
+    assert "E011" in ids(found) and "E010" not in ids(found)
+    assert "testapp.Note" in found[0].msg
+
+
+def test_a_proxy_is_not_multi_table_inheritance(isolated: None) -> None:
+    class NoteProxy(Note):
+        class Meta:
+            app_label = "testapp"
+            proxy = True
+
+    assert check(NoteProxy._meta.concrete_model) == []  # type: ignore[arg-type]
+
+
+def test_a_field_that_can_not_travel_is_an_error_unless_excluded(isolated: None) -> None:
+    class PointField(models.Field):
+        def get_internal_type(self) -> str:
+            return "PointField"
+
+    class Sight(ReplicatedModel):
+        where = PointField(null=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    found = check(Sight)
+    assert ids(found) == ["E012"]
+    assert "testapp.Sight.where is a PointField" in found[0].msg
+    assert check(Sight, exclude=frozenset({"where"})) == []
+
+
+def test_a_foreign_key_out_of_replication_is_an_error_unless_excluded(isolated: None) -> None:
+    class Visit(ReplicatedModel):
+        note = models.ForeignKey(Note, on_delete=models.CASCADE)
+        parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
+        guest = models.ForeignKey(User, null=True, on_delete=models.CASCADE)
+
+        class Meta:
+            app_label = "testapp"
+
+    # The model's own label stands in the registry in real life.
+    found = [m for m in check(Visit) if m.obj is not Visit._meta.get_field("parent")]
+    assert ids(found) == ["E013"]
+    assert "guest refers to auth.User, which does not replicate" in found[0].msg
+    left = check(Visit, exclude=frozenset({"guest", "parent"}))
+    assert left == []
+
+
+def test_an_excluded_field_that_a_row_needs_is_an_error(isolated: None) -> None:
+    class Owned(ReplicatedModel):
+        owner = models.ForeignKey(User, on_delete=models.CASCADE)
+        seen = models.IntegerField()
+        label = models.CharField(max_length=10)
+        count = models.IntegerField(default=0)
+
+        class Meta:
+            app_label = "testapp"
+
+    found = check(Owned, exclude=frozenset({"owner", "seen", "label", "count"}))
+    assert ids(found) == ["E015", "E015"]
+    assert {str(m.obj) for m in found} == {"testapp.Owned.owner", "testapp.Owned.seen"}
+
+
+def test_excluding_the_key_is_an_error() -> None:
+    assert ids(check(Note, exclude=frozenset({"id"}))) == ["E016"]
+
+
+def test_a_declared_merge_is_an_error() -> None:
+    found = check(Note, merge={"stars": max})
+    assert ids(found) == ["E014"]
+    assert "stars" in found[0].msg
+
+
+def test_a_many_to_many_field_is_a_warning_unless_its_through_model_replicates(isolated: None) -> None:
+    class Tagged(ReplicatedModel):
+        notes = models.ManyToManyField(Note)
+        shelves = models.ManyToManyField(Note, through="testapp.Shelf", related_name="+")
+
+        class Meta:
+            app_label = "testapp"
+
+    Tagged._meta.get_field("shelves").remote_field.through = Shelf  # type: ignore[union-attr]
+    found = check(Tagged)
+    assert ids(found) == ["W010"]
+    assert "notes" in found[0].msg
+
+
+def test_a_generic_foreign_key_is_a_warning(isolated: None) -> None:
+    from django.contrib.contenttypes.fields import GenericForeignKey
+    from django.contrib.contenttypes.models import ContentType
+
+    class Remark(ReplicatedModel):
+        content_type = models.ForeignKey(ContentType, null=True, on_delete=models.CASCADE)
+        object_id = models.CharField(max_length=36)
+        target = GenericForeignKey()
+
+        class Meta:
+            app_label = "testapp"
+
+    assert sorted(ids(check(Remark))) == ["E013", "W011"]
+    assert ids(check(Remark, exclude=frozenset({"content_type"}))) == ["W011"]
+
+
+def test_a_file_field_is_a_warning(isolated: None) -> None:
+    class Photo(ReplicatedModel):
+        file = models.FileField()
+        updated_at = models.DateTimeField(auto_now=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    found = check(Photo)
+    assert ids(found) == ["W012"]
+    assert check(Photo, exclude=frozenset({"file"})) == []
