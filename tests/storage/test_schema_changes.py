@@ -1,0 +1,293 @@
+"""Migrations under replication: real projects, real ``migrate``, rows written before, between and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.storage.schema_project import ITEM, SchemaProject
+
+WITH_NOTE = ITEM + '    note = models.TextField(default="none")\n'
+RENAMED = ITEM.replace("title", "headline")
+ADD_NOTE = 'migrations.AddField("item", "note", models.TextField(default="none"))'
+
+
+@pytest.fixture(scope="module")
+def first_schema(tmp_path_factory: pytest.TempPathFactory) -> SchemaProject:
+    return SchemaProject.create(tmp_path_factory.mktemp("schema") / "project")
+
+
+@pytest.fixture
+def project(first_schema: SchemaProject, tmp_path: Path) -> Callable[[], SchemaProject]:
+    """A new project at its first schema, with two rows that both the first and the second database have."""
+    project = first_schema.copy(tmp_path / "project")
+    project.run("""
+        Item.objects.bulk_create([Item(title="old1", qty=1), Item(title="old2", qty=2)])
+        meet(replica(), replica("other"), labels=LABELS)
+        same("default", "other")
+    """)
+    return project
+
+
+def test_fields_are_added_altered_and_removed_and_every_write_replicates(project):
+    """Rows written before the migration, by it and after it all arrive; nothing is doubled, nothing reverts."""
+    project.run("""
+        Item.objects.create(title="before", qty=3)
+        Item.objects.filter(title="old1").update(qty=10)
+    """)
+    project.models(WITH_NOTE.replace("IntegerField", "BigIntegerField"))
+    project.migration(
+        2,
+        ADD_NOTE + ', migrations.AlterField("item", "qty", models.BigIntegerField(default=0)), '
+        "migrations.RunPython(write, migrations.RunPython.noop)",
+        """
+        def write(apps, editor):
+            Item = apps.get_model("shop", "Item")
+            Item.objects.using(editor.connection.alias).filter(title="old2").update(qty=20)
+            Item.objects.using(editor.connection.alias).create(title="by migration", qty=4)
+            Item.objects.using(editor.connection.alias).filter(title="gone").delete()
+        """,
+    )
+    project.run("""
+        migrate()
+        assert not drift(), drift()
+        assert not Gap.objects.filter(closed_at=None).exists()
+        Item.objects.create(title="after", qty=5, note="n")
+        Item.objects.filter(title="old1").update(note="edited")
+        migrate("shop", using="other")
+        one, two = replica(), replica("other")
+        Item.objects.using("other").filter(title="by migration").delete()
+        meet(one, two, labels=LABELS)
+        same("default", "other")
+        rows = {i.title: (i.qty, i.note) for i in Item.objects.using("other")}
+        assert rows == {"old1": (10, "edited"), "old2": (20, "none"), "before": (3, "none"),
+                        "by migration": (4, "none"), "after": (5, "n")}, rows
+        migrate("shop", using="third")
+        three = replica("third")
+        meet(one, two, three, labels=LABELS)
+        same("default", "other", "third")
+    """)
+    project.models(ITEM.replace('    qty = models.IntegerField(default=0)\n', ""))
+    project.migration(3, 'migrations.RemoveField("item", "qty"), migrations.RemoveField("item", "note")')
+    project.run("""
+        migrate()
+        assert not drift()
+        Item.objects.filter(title="after").update(title="after removal")
+        one = replica()
+        one.post()
+        migrate(using="other")
+        meet(one, replica("other"), labels=LABELS)
+        same("default", "other")
+        assert Item.objects.using("other").filter(title="after removal").exists()
+    """)
+
+
+def test_a_migration_that_fills_its_new_field_reaches_replicas_that_come_later(project):
+    """The commonest data migration: a new field gets values while no trigger is there."""
+    project.models(WITH_NOTE)
+    project.migration(
+        2,
+        ADD_NOTE + ", migrations.RunPython(fill, migrations.RunPython.noop)",
+        """
+        def fill(apps, editor):
+            for item in apps.get_model("shop", "Item").objects.using(editor.connection.alias):
+                item.note = f"about {item.title}"
+                item.save()
+        """,
+    )
+    project.run("""
+        migrate()
+        migrate(using="third")
+        meet(replica(), replica("third"), labels=LABELS)
+        same("default", "third")
+    """)
+
+
+def test_a_renamed_field_keeps_its_values_on_replicas_that_come_later(project):
+    project.models(RENAMED)
+    project.migration(2, 'migrations.RenameField("item", "title", "headline")')
+    project.run("""
+        migrate(); migrate(using="other"); migrate(using="third")
+        one, two, three = replica(), replica("other"), replica("third")
+        meet(one, two, three, labels=LABELS)
+        assert set(Item.objects.using("third").values_list("headline", flat=True)) == {"old1", "old2"}
+        same("default", "other", "third")
+        one.start(); two.start()
+        one.sent_rows = two.sent_rows = three.sent_rows = 0
+        meet(one, two, three, labels=LABELS)
+        assert one.sent_rows + two.sent_rows + three.sent_rows == 0
+    """)
+
+
+def test_adding_a_field_costs_no_rows(project):
+    """A default that the migration made up is nobody's write: nothing is sent for it."""
+    project.models(WITH_NOTE)
+    project.migration(2, ADD_NOTE)
+    project.run("""
+        migrate(); migrate(using="other")
+        one, two = replica(), replica("other")
+        meet(one, two, labels=LABELS)
+        assert one.sent_rows == two.sent_rows == 0
+        Item.objects.filter(title="old1").update(note="x")
+        Item.objects.using("other").filter(title="old1").update(qty=7)
+        meet(one, two, labels=LABELS)
+        same("default", "other")
+        item = Item.objects.get(title="old1")
+        assert (item.note, item.qty) == ("x", 7)
+    """)
+
+
+def test_a_migration_can_be_reversed(project):
+    """``migrate shop 0001`` with newer code: the table lacks a column that the model has."""
+    project.models(WITH_NOTE)
+    project.migration(2, ADD_NOTE)
+    project.run("""
+        migrate()
+        Item.objects.filter(title="old1").update(note="x", qty=5)
+        migrate("shop", "m0001")
+    """)
+    project.models(ITEM)
+    project.run("""
+        assert not drift(), drift()
+        Item.objects.create(title="after")
+        meet(replica(), replica("other"), labels=LABELS)
+        same("default", "other")
+        assert Item.objects.using("other").get(title="old1").qty == 5
+    """)
+
+
+def test_a_failed_migration_leaves_a_gap_that_is_found_and_healed(project):
+    project.migration(2, ADD_NOTE)
+    project.migration(3, "migrations.RunPython(fail)", """
+        def fail(apps, editor):
+            raise RuntimeError("on purpose")
+    """)  # fmt: skip
+    project.models(WITH_NOTE)
+    project.run("""
+        try:
+            migrate()
+        except RuntimeError:
+            pass
+        assert [d.label for d in drift()] == ["shop.Item"]
+        assert Gap.objects.filter(closed_at=None).count() == 1
+        Item.objects.create(title="in the gap")
+        Item.objects.filter(title="old1").update(qty=77)
+        Item.objects.filter(title="old2").delete()
+        assert not ChangeLogEntry.objects.exists()
+        found = install()["shop.Item"]
+        assert (found.adopted, found.changed, found.gone) == (1, 1, 1), found
+        assert not drift()
+        assert not install()
+        migrate("shop", "m0002", using="other")
+        meet(replica(), replica("other"), labels=LABELS)
+        same("default", "other")
+        assert set(Item.objects.using("other").values_list("title", "qty")) == {("in the gap", 0), ("old1", 77)}
+    """)
+
+
+def test_another_apps_migration_that_writes_our_rows_is_captured(project):
+    project.migration(1, "migrations.RunPython(write, migrations.RunPython.noop)", """
+        def write(apps, editor):
+            Item = apps.get_model("shop", "Item")
+            Item.objects.using(editor.connection.alias).filter(title="old1").update(qty=5)
+            Item.objects.using(editor.connection.alias).filter(title="old2").delete()
+    """, app="till", after="m0001")  # fmt: skip
+    project.run("""
+        migrate()
+        assert not drift()
+        meet(replica(), replica("other"), labels=LABELS)
+        same("default", "other")
+        assert list(Item.objects.using("other").values_list("title", "qty")) == [("old1", 5)]
+    """)
+
+
+def test_replication_can_be_migrated_away_and_back(project):
+    """``migrate p2p_replication zero`` leaves a working application; forward again adopts each row once."""
+    project.run("""
+        Item.objects.create(title="not posted")
+        migrate("p2p_replication", "zero")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger'")
+            assert cursor.fetchone() == (0,)
+        Item.objects.create(title="meanwhile", qty=9)
+        Item.objects.filter(title="old1").update(qty=100)
+        Item.objects.filter(title="old2").delete()
+        migrate()
+        one = replica()
+        assert one.post().entries == 3
+        assert LedgerEntry.objects.count() == Item.objects.count() == 3
+        assert not install()
+        assert set(LedgerEntry.objects.values_list("inserted", "clock")) == {(0, 0)}
+        two = replica("third")
+        meet(one, two, labels=LABELS)
+        same("default", "third")
+        Item.objects.using("third").filter(title="meanwhile").update(qty=10)
+        meet(one, two, labels=LABELS)
+        same("default", "third")
+    """)
+
+
+def test_a_rebuilt_table_of_another_app_is_noticed(project):
+    """SQLite drops triggers without a word when a statement rebuilds the table."""
+    project.run("""
+        with connection.cursor() as cursor:
+            for statement in (
+                "CREATE TABLE copy AS SELECT * FROM shop_item",
+                "DROP TABLE shop_item",
+                "CREATE TABLE shop_item (id char(32) NOT NULL PRIMARY KEY, title varchar(50) NOT NULL, "
+                "qty integer NOT NULL)",
+                "INSERT INTO shop_item SELECT * FROM copy",
+            ):
+                cursor.execute(statement)
+        Item.objects.create(title="unseen")
+        assert [d.label for d in drift()] == ["shop.Item"]
+        assert install()["shop.Item"].adopted == 1
+        meet(replica(), replica("other"), labels=LABELS)
+        same("default", "other")
+    """)
+
+
+def test_a_field_that_this_schema_does_not_know_is_not_lost(project):
+    """An older member keeps a newer field, passes it on, edits the row, and has the value once it is migrated."""
+    project.models(WITH_NOTE)
+    project.migration(2, ADD_NOTE)
+    project.run("""
+        migrate()
+        Item.objects.filter(title="old1").update(note="precious")
+        Item.objects.create(title="new", note="precious too")
+        replica().post()
+        migrate(using="third")
+    """)
+    project.run("""
+        from dataclasses import replace
+        from p2p_replication.registry import registry
+        from p2p_replication.storage.replica_database import StreamStore
+        from p2p_replication.storage.table import ModelTable
+        # "other" has the first schema still: its worker runs the code of that time.
+        one = replica()
+        two = StorageReplica.__new__(StorageReplica)
+        registry._options["shop.Item"] = replace(registry.get("shop.Item"), exclude=frozenset({"note"}))
+        install("other")
+        two.__init__("other", connections.databases["other"]["NAME"])
+        two.pull(one, LABELS)
+        assert two.sql("SELECT COUNT(*) FROM shop_item") == [(3,)]
+        two.sql("UPDATE shop_item SET qty = qty + 100")
+        two.post()
+        registry._options["shop.Item"] = replace(registry.get("shop.Item"), exclude=frozenset())
+        three = replica("third")
+        three.pull(two, LABELS)
+        rows = {i.title: (i.qty, i.note) for i in Item.objects.using("third")}
+        assert rows == {"old1": (101, "precious"), "old2": (102, "none"), "new": (100, "precious too")}, rows
+        two.start()
+    """)
+    project.run("""
+        migrate(using="other")
+        one, two, three = replica(), replica("other"), replica("third")
+        Item.objects.using("other").update(qty=5)
+        meet(one, two, three, labels=LABELS)
+        same("default", "other", "third")
+        rows = {i.title: (i.qty, i.note) for i in Item.objects.using("default")}
+        assert rows == {"old1": (5, "precious"), "old2": (5, "none"), "new": (5, "precious too")}, rows
+    """)
