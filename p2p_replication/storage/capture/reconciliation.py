@@ -60,8 +60,9 @@ def _log_missing(
 ) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH k(key) AS ({keys}), p(key) AS (SELECT key FROM {LOG} WHERE stream = {stream.pk}) "
+            # INSERT comes first: sqlite3 counts the rows of statements that begin so, and no others.
             f"INSERT INTO {LOG} (stream, layout, key, operation, columns, block, wall) "
+            f"WITH k(key) AS ({keys}), p(key) AS (SELECT key FROM {LOG} WHERE stream = {stream.pk}) "
             f"SELECT {stream.pk}, {stream.layout_id}, k.key, {operation.value}, 0, 0, {NOW} FROM k "
             "WHERE k.key NOT IN (SELECT key FROM p)",
             params,

@@ -1,0 +1,61 @@
+"""``manage.py p2p rescan``: compare tables with what replication knows of them, now."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any, ClassVar
+
+from django.core.management.base import CommandError
+from django.db import DEFAULT_DB_ALIAS, transaction
+
+from p2p_replication.management.captured import described, refuse_unready_database
+from p2p_replication.management.subcommands import Subcommand
+from p2p_replication.models.ledger import Stream
+from p2p_replication.registry import registry
+from p2p_replication.storage.capture import installation
+
+
+class RescanSubcommand(Subcommand):
+    help: ClassVar[str] = "Find what was written past the triggers; it becomes ordinary local changes."
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        parser.add_argument("models", nargs="*", metavar="app.Model", help="Only these (default: all that replicate).")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Which database (default: default).")
+        parser.add_argument("--json", action="store_true", help="Print a JSON object: counts by model.")
+
+    def handle(self, **options: Any) -> None:
+        database: str = options["database"]
+        labels = _labels(options["models"])
+        refuse_unready_database(database)
+        # One transaction: no other process sees the triggers gone, and a failure leaves no gap.
+        with transaction.atomic(using=database):
+            for stream in Stream.objects.using(database).filter(label__in=labels):
+                installation.open_gap(database, stream, "manage.py p2p rescan")
+            found = installation.install(database, labels)
+        absent = [label for label in labels if label not in found]
+        if absent and options["models"]:
+            raise CommandError(f"{', '.join(absent)}: no such table in the database {database!r}; run migrate.")
+        if options["json"]:
+            self.stdout.write(
+                json.dumps(
+                    {
+                        label: {"adopted": result.adopted, "changed": result.changed, "gone": result.gone}
+                        for label, result in found.items()
+                    }
+                )
+            )
+        else:
+            for label, result in found.items():
+                self.stdout.write(f"{label}: {described(result)}")
+
+
+def _labels(names: list[str]) -> list[str]:
+    """Return the labels of these models, in any case of letters. Raises CommandError for those that don't replicate."""
+    known = {options.label.lower(): options.label for options in registry}
+    unknown = [name for name in names if name.lower() not in known]
+    if unknown:
+        there = ", ".join(sorted(known.values())) or "none"
+        raise CommandError(f"{', '.join(unknown)}: no model that replicates. There is: {there}.")
+    return [known[name.lower()] for name in names] or list(known.values())
