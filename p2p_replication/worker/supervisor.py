@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, ClassVar
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 
 from p2p_replication.conf import app_settings
 from p2p_replication.exceptions import StaleReplica
@@ -123,7 +123,8 @@ class PoolSupervisor:
     async def _watch(self) -> None:
         settings = app_settings.current()
         await SQLiteWakeups(
-            str(connections[self.database.alias].settings_dict["NAME"]),
+            # Asked in its thread: connections belong to threads.
+            await self.thread.run(lambda: str(self.database.connection.settings_dict["NAME"])),
             self.wake,
             poll=settings.POLL_INTERVAL,
             poll_watched=settings.POLL_INTERVAL_WATCHED,
