@@ -113,7 +113,7 @@ def main() -> None:
     sys.path.insert(0, str(HERE))
     package_is_the_installed_one()
     manage("makemigrations", "shop")
-    assert "p2p_replication.models.replicated.uuid7" in (project / "migrations" / "0001_initial.py").read_text()
+    assert "p2p_replication.models.uuid7" in (project / "migrations" / "0001_initial.py").read_text()
     manage("migrate")
     manage("check", "--fail-level", "ERROR")
     manage("makemigrations", "--check", "--dry-run")
