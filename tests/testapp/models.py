@@ -129,14 +129,14 @@ class KeyOnly(ReplicatedModel):
 
 
 class OddNames(ReplicatedModel):
-    """Names that need quoting; 80 characters, spaces, apostrophes, percent signs, other scripts."""
+    """Names that need quoting: 80 characters, spaces, percent signs, other scripts (flush cannot take apostrophes)."""
 
     plain = models.TextField(default="", db_column="it's 100% «größe» 表 " + "x" * 59)
     order = models.TextField(default="", db_column="select")
     unique_one = models.CharField(max_length=50, null=True, unique=True, db_column="a b.c;--")
 
     class Meta:
-        db_table = "it's a % «tablë» 表; " + "y" * 60
+        db_table = "a % «tablë» 表; " + "y" * 60
 
     def __str__(self) -> str:
         return str(self.pk)
