@@ -1,0 +1,321 @@
+"""The shortest histories that break a wrong design, played on real databases (DESIGN 4 and 5)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from p2p_replication.protocol.version_vector import covers
+from tests.storage.conftest import meet
+from tests.testapp.models import Coin, Note
+
+NOTE = ("testapp.Note",)
+COIN = ("testapp.Coin",)
+
+
+def coin(replica, code: str, **values) -> None:
+    Coin.objects.using(replica.alias).create(code=code, **values)
+    replica.post()
+
+
+def edit(replica, code: str, **values) -> None:
+    Coin.objects.using(replica.alias).filter(code=code).update(**values)
+    replica.post()
+
+
+def test_a_cut_batch_does_not_raise_the_vector(replica):
+    """M1: B got the first rows of A only; A dies; what T has of A must still reach B."""
+    a, t, b = replica("a"), replica("t"), replica("b")
+    for code in "123":
+        coin(a, code)
+    t.pull(a, COIN)
+    edit(a, "1", rate=5)
+    b.pull(a, COIN, batch_size=2, batches=1)
+    assert b.vector("testapp.Coin") == {}
+    b.pull(t, COIN)
+    t.pull(b, COIN)
+    assert a.raw("testapp.Coin") != []
+    assert b.raw("testapp.Coin") == t.raw("testapp.Coin")
+    assert Coin.objects.using("b").count() == 3
+
+
+def test_a_push_brings_rows_whose_dots_are_others_by_now(replica):
+    """M2: A pushes its counters 1 and 2, though row 1 has B's dot meanwhile: C must get row 1 with it."""
+    a, b, c, d = (replica(name) for name in "abcd")
+    coin(a, "1")
+    b.pull(a, COIN)
+    d.pull(a, COIN)
+    edit(b, "1", rate=3, name="b")
+    coin(a, "2")
+    a.pull(b, COIN)
+    changes = a.push(c, "testapp.Coin", 0)
+    assert c.apply(a, changes).taken
+    c.pull(d, COIN)
+    assert set(Coin.objects.using("c").values_list("code", "rate")) == {("1", 3), ("2", 0)}
+    d.pull(c, COIN)
+    assert c.raw("testapp.Coin") == d.raw("testapp.Coin") == a.raw("testapp.Coin")
+
+
+def test_a_push_counts_only_if_its_beginning_is_reached(replica):
+    a, c = replica("a"), replica("c")
+    coin(a, "1")
+    first = a.vector("testapp.Coin")[a.database.start]
+    coin(a, "2")
+    changes = a.push(c, "testapp.Coin", first)
+    outcome = c.apply(a, changes)
+    assert not outcome.taken
+    assert not covers(c.vector("testapp.Coin"), {a.database.start: first})
+    c.pull(a, COIN)
+    assert Coin.objects.using("c").count() == 2
+    assert c.apply(a, changes).taken
+
+
+def test_a_parked_row_is_relayed(replica):
+    """M3: C holds a row it can't apply; it claims the vector, so it must pass the row on."""
+    a, b, c = replica("a"), replica("b"), replica("c")
+    coin(a, "1")
+    future = lambda: a.database.now_ms() - 10_000_000  # noqa: E731 - C's clock is far behind
+    c.database.now_ms = future
+    c.pull(a, COIN)
+    assert c.parked() == 1
+    b.pull(c, COIN)
+    assert Coin.objects.using("b").count() == 1
+    assert b.vector("testapp.Coin") == c.vector("testapp.Coin")
+
+
+def test_a_row_with_a_waiting_log_entry_is_not_read_under_its_old_version(replica):
+    """M4: a committed write that is not posted must not travel under the dot of the version before."""
+    a, b, c = replica("a"), replica("b"), replica("c")
+    coin(a, "1", rate=1)
+    c.pull(a, COIN)
+    Coin.objects.using("a").update(rate=2)
+    b.pull(a, COIN)
+    b.pull(c, COIN)
+    c.pull(b, COIN)
+    assert b.raw("testapp.Coin") == c.raw("testapp.Coin")
+
+
+@pytest.mark.parametrize("meets_first", [False, True])
+def test_a_restored_backup_is_a_replica_that_is_behind(replica, tmp_path, meets_first):
+    """M5: what it wrote after the backup comes back from others; what it writes after the restore reaches them."""
+    a, b = replica("a"), replica("b")
+    coin(a, "1")
+    path = a.backup(tmp_path / "backup.sqlite3")
+    coin(a, "2")
+    coin(a, "3")
+    b.pull(a, COIN)
+    restored = replica("restored", path)
+    if meets_first:
+        restored.pull(b, COIN)
+    for code in "456789":
+        coin(restored, code)
+    meet(restored, b, labels=COIN)
+    assert restored.raw("testapp.Coin") == b.raw("testapp.Coin")
+    assert Coin.objects.using("b").count() == 9
+
+
+def test_a_restored_receiver_gets_what_it_forgot(replica, tmp_path):
+    a, b = replica("a"), replica("b")
+    coin(a, "1")
+    b.pull(a, COIN)
+    path = b.backup(tmp_path / "backup.sqlite3")
+    coin(a, "2")
+    b.pull(a, COIN)
+    coin(b, "from b")
+    a.pull(b, COIN)
+    restored = replica("restored", path)
+    meet(a, restored, labels=COIN)
+    assert a.raw("testapp.Coin") == restored.raw("testapp.Coin")
+    assert Coin.objects.using("restored").count() == 3
+
+
+def test_a_cursor_beyond_a_restored_backup_skips_nothing(replica, tmp_path):
+    """The sender restores a backup of the running start: the peers' cursors of that start reach too far."""
+    a, b = replica("a"), replica("b")
+    coin(a, "1")
+    path = a.backup(tmp_path / "backup.sqlite3")
+    for i in range(20):
+        coin(a, f"lost{i}")
+    b.pull(a, COIN)
+    restored = replica("restored", path)
+    for i in range(5):
+        coin(restored, f"new{i}")
+    b.pull(restored, COIN)
+    assert Coin.objects.using("b").filter(code__startswith="new").count() == 5
+    sent = restored.sent_rows
+    b.pull(restored, COIN)
+    assert restored.sent_rows == sent
+
+
+def test_a_cursor_of_an_unknown_start_begins_anew(replica, new_file):
+    """The sender's database is another one under the same replica id, or was emptied."""
+    from p2p_replication.models import PullCursor
+
+    a, b = replica("a"), replica("b")
+    for code in "123":
+        coin(a, code)
+    PullCursor.objects.using("b").create(
+        declaration_id=b.declarations["testapp.Coin"], replica_id=a.database.replica_id, start="f" * 16, sequence=10**9
+    )
+    b.pull(a, COIN)
+    assert Coin.objects.using("b").count() == 3
+    coin(a, "4")
+    b.pull(a, COIN)
+    assert Coin.objects.using("b").count() == 4
+
+
+@pytest.mark.parametrize("starts", [1, 3])
+def test_a_restart_of_the_sender_costs_nothing(replica, starts):
+    a, b = replica("a"), replica("b")
+    for i in range(30):
+        coin(a, str(i))
+    b.pull(a, COIN)
+    for _ in range(starts):
+        a.start()
+    coin(a, "new")
+    a.sent_rows = 0
+    b.pull(a, COIN)
+    assert a.sent_rows == 1
+    cursor = b.sql("SELECT start, sequence FROM p2p_replication_pullcursor")
+    assert cursor == [(a.database.start, a.entries("testapp.Coin")["new"].seq)]
+
+
+def test_rows_above_the_vector_reach_a_third_replica(replica):
+    """M6: B has the first batch of A, which died; C has nothing."""
+    a, b, c = replica("a"), replica("b"), replica("c")
+    for i in range(5):
+        coin(a, str(i))
+    b.pull(a, COIN, batch_size=3, batches=1)
+    c.pull(b, COIN)
+    assert c.raw("testapp.Coin") == b.raw("testapp.Coin")
+    assert Coin.objects.using("c").count() == 3
+    c.pull(b, COIN)
+    assert b.sent_rows == 3
+
+
+def test_two_inserts_of_one_key_merge_by_field(replica):
+    """M7: neither insert is a delete of the other; the later edit wins, the other fields stay."""
+    a, b = replica("a"), replica("b")
+    coin(a, "x", name="a", rate=1)
+    time.sleep(0.003)
+    coin(b, "x", name="b", rate=2)
+    time.sleep(0.003)
+    edit(a, "x", name="later")
+    meet(a, b, labels=COIN)
+    assert a.raw("testapp.Coin") == b.raw("testapp.Coin")
+    row = Coin.objects.using("a").get()
+    assert (row.name, row.rate) == ("later", 2)
+
+
+def test_two_inserts_and_a_delete_that_saw_one(replica):
+    a, b = replica("a"), replica("b")
+    coin(a, "x", name="a")
+    time.sleep(0.003)
+    coin(b, "x", name="b")
+    Coin.objects.using("a").all().delete()
+    a.post()
+    meet(a, b, labels=COIN)
+    assert a.raw("testapp.Coin") == b.raw("testapp.Coin")
+
+
+def test_a_merge_carries_both_dots_and_gives_none(replica):
+    a, b = replica("a"), replica("b")
+    coin(a, "x", rate=1)
+    meet(a, b, labels=COIN)
+    edit(a, "x", rate=2)
+    edit(b, "x", name="b")
+    before = b.vector("testapp.Coin")[b.database.start]
+    b.pull(a, COIN)
+    entry = b.entries("testapp.Coin")["x"]
+    assert entry.more_dots is not None
+    assert b.vector("testapp.Coin")[b.database.start] == before
+    a.pull(b, COIN)
+    assert a.entries("testapp.Coin")["x"].more_dots is not None
+    a.sent_rows = b.sent_rows = 0
+    meet(a, b, labels=COIN)
+    assert a.sent_rows == b.sent_rows == 0
+    assert a.raw("testapp.Coin") == b.raw("testapp.Coin")
+
+
+def test_an_equal_state_keeps_the_local_dots(replica):
+    """Two replicas that merged the same two versions hold one state; meeting changes neither."""
+    a, b, c = replica("a"), replica("b"), replica("c")
+    coin(a, "x", rate=1)
+    meet(a, b, c, labels=COIN)
+    edit(a, "x", rate=2)
+    edit(b, "x", name="b")
+    a_version, b_version = a.push(c, "testapp.Coin", 0), b.push(c, "testapp.Coin", 0)
+    c.apply(a, a_version)
+    c.apply(b, b_version)
+    a.apply(b, b_version)
+    before = c.entries("testapp.Coin")["x"]
+    c.pull(a, COIN)
+    after = c.entries("testapp.Coin")["x"]
+    assert (before.origin, before.counter, before.more_dots, before.seq) == (
+        after.origin, after.counter, after.more_dots, after.seq,
+    )  # fmt: skip
+
+
+def test_a_batch_from_above_the_cursor_moves_nothing_and_claims_nothing(replica):
+    """One batch in the middle was lost: the rows are taken, but nothing is said to be complete."""
+    a, b = replica("a"), replica("b")
+    for i in range(30):
+        coin(a, str(i))
+    from p2p_replication.protocol.messages import Changes
+    from p2p_replication.storage.changes import read_changes
+    from p2p_replication.storage.vectors import cursor_of
+
+    label = "testapp.Coin"
+    after, batches = None, []
+    while not batches or batches[-1].claim is None:
+        batch = read_changes(a.database, a.stream(label), a.declarations[label], {}, after=after, batch_size=10)
+        after = batch.to_seq
+        batches.append(Changes(label, 1, 1, batch.start, batch.from_seq, batch.to_seq, batch.continues, 0,
+                               batch.vector, 0, batch.rows))  # fmt: skip
+    b.apply(a, batches[0])
+    reached = cursor_of(b.database, b.declarations[label], a.database.replica_id)
+    for batch in batches[2:]:
+        assert not b.apply(a, batch).taken
+    assert cursor_of(b.database, b.declarations[label], a.database.replica_id) == reached
+    assert b.vector(label) == {}
+    b.pull(a, COIN)
+    assert a.raw(label) == b.raw(label)
+    b.apply(a, batches[0])  # a late duplicate
+    assert cursor_of(b.database, b.declarations[label], a.database.replica_id)[1] > reached[1]
+
+
+def test_a_peer_that_names_our_origin_cannot_hide_our_writes(replica):
+    """A counter of our origin that we never gave: what we write next must still count as new everywhere."""
+    a, b, c = replica("a"), replica("b"), replica("c")
+    coin(a, "1")
+    meet(a, b, c, labels=COIN)
+    from tests.storage.test_refusals import batch_of
+
+    changes = batch_of(b, "testapp.Coin", claim={**b.vector("testapp.Coin"), a.database.start: 10**9})
+    a.apply(b, changes)
+    c.apply(b, batch_of(b, "testapp.Coin", claim={**b.vector("testapp.Coin"), a.database.start: 10**9}))
+    coin(a, "2")
+    c.pull(a, COIN)
+    assert Coin.objects.using("c").count() == 2
+
+
+def test_a_row_with_a_dot_of_ours_that_we_never_gave(replica):
+    """A resumed snapshot of this very start: our next counters must not be the ones that others know already."""
+    a, b = replica("a"), replica("b")
+    coin(a, "1")
+    b.pull(a, COIN)
+    from p2p_replication.storage.changes import read_changes
+    from tests.storage.test_refusals import batch_of, edited
+
+    changes = edited(batch_of(b, "testapp.Coin"), lambda row: row._replace(
+        key="ghost", dots={a.database.start: 10**9}, born=(a.database.start, 10**9)))  # fmt: skip
+    a.apply(b, changes)
+    b.apply(a, batch_of(a, "testapp.Coin"))
+    coin(a, "2")
+    batch = read_changes(
+        a.database, a.stream("testapp.Coin"), a.declarations["testapp.Coin"], b.vector("testapp.Coin"), after=0
+    )
+    b.pull(a, COIN)
+    assert batch.count >= 1
+    assert a.raw("testapp.Coin") == b.raw("testapp.Coin")
