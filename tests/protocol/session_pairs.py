@@ -14,9 +14,10 @@ from typing import Any
 
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.framing import TYPE_MASK
+from p2p_replication.protocol.introduction import SessionConfig
 from p2p_replication.protocol.messages import TYPES, ModelOffer, Ping, Pong
 from p2p_replication.protocol.pull_schedule import PullSchedule
-from p2p_replication.protocol.session import Phase, Session, SessionConfig
+from p2p_replication.protocol.session import Phase, Session
 from p2p_replication.transport import identity
 from tests.protocol.storage_model import StorageModel
 from tests.protocol.virtual_time import VirtualTime
@@ -39,7 +40,7 @@ class Pace:
 
 STEADY = Pace()
 SLOW = Pace(frame=(0.001, 0.2), work=(0.001, 0.2))
-UNFAITHFUL = Pace(frame=(0.001, 0.03), work=(0.001, 0.03), duplicates=0.03, overtaking=0.1)
+UNFAITHFUL = Pace(frame=(0.001, 0.2), work=(0.001, 0.01), duplicates=0.03, overtaking=0.15)
 
 
 class Surroundings:

@@ -1,0 +1,274 @@
+"""What an open session does: heartbeats, pulls, pushes, announcements, and the window that bounds what is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2p_replication.protocol import effects as fx
+from p2p_replication.protocol.messages import Ack, Changes, Error, Ping, Request, State
+from p2p_replication.protocol.session import Phase
+from tests.protocol.raw_peer import OFFER, RawPeer, row, some_rows
+
+
+def caught_up(vector: dict[str, int]) -> RawPeer:
+    """Return an open session whose peer has all of ``vector``, and that has pulled from it."""
+    peer = RawPeer().open(vector)
+    peer.ask(vector)
+    peer.read(0, vector=vector)
+    batch = peer.batch(claim=vector)
+    peer.pull(vector)
+    peer.say(Ack(1, True), batch)
+    peer.applied(batch, vector)
+    peer.heard(Ack)
+    peer.wanted(fx.Closed)
+    return peer
+
+
+def test_a_silent_peer_is_asked_and_then_given_up():
+    peer = RawPeer().open()
+    peer.heard(Ping)
+    peer.tick(2.4)
+    assert not peer.heard(Ping)
+    peer.tick(0.2)
+    assert len(peer.heard(Ping)) == 1
+    peer.tick(0.2)
+    assert not peer.heard(Ping)  # Once in a while is enough.
+    peer.tick(5.3)
+    assert peer.was_refused
+    assert peer.now > 8
+
+
+def test_a_peer_that_answers_stays():
+    peer = RawPeer().open()
+    for _ in range(100):
+        peer.tick(2.5)
+        peer.say(*peer.heard(Ping))
+    assert peer.is_open
+
+
+def test_a_pull_asks_from_the_cursor_with_the_vector():
+    peer = RawPeer(batch_sizes={"m": 7}).open({"us": 3})
+    assert peer.wanted(fx.WantPull) == [fx.WantPull("m", initial=True)]
+    peer.session.pull("m", {"us": 3, "peer": 2}, ("start", 9), 0.0)
+    peer.look()
+    assert peer.heard(Request) == [Request("m", 1, {"us": 3, "peer": 2}, "start", 9, 7)]
+
+
+def test_a_pull_that_gets_no_answer_ends_the_session():
+    peer = RawPeer().open()
+    peer.pull()
+    for i in range(59):
+        peer.say(Ping(i))
+        peer.tick(1.0)
+    assert peer.is_open
+    peer.say(Ping(0))
+    peer.tick(1.0)
+    assert peer.was_refused
+
+
+def test_a_pull_may_take_long_while_batches_come():
+    peer = RawPeer().open()
+    peer.pull()
+    for i in range(10):
+        peer.tick(7.0)
+        batch = peer.batch(row(i + 1), from_seq=i, to_seq=i + 1, claim=None)
+        peer.say(batch)
+        peer.applied(batch, {})
+    assert peer.is_open
+    assert not peer.wanted(fx.PullDone)
+
+
+@pytest.mark.parametrize("by_peer", [False, True], ids=["by us", "by the peer"])
+def test_a_model_that_is_refused_while_it_is_pulled_leaves_the_session_alone(by_peer):
+    peer = RawPeer(models=(OFFER,)).open()
+    peer.pull()
+    if by_peer:
+        peer.say(Error("model", "not this one", "m"))
+    else:
+        peer.session.refuse_model("m", "not this one")
+        peer.look()
+    assert len(peer.wanted(fx.PullDone)) == 1
+    for i in range(120):
+        peer.say(Ping(i))
+        peer.tick(1.0)
+    assert peer.is_open
+
+
+def test_batches_of_a_refused_model_take_no_room_from_the_others():
+    peer = RawPeer(window=1000).open({"us": 9})
+    peer.ask()
+    peer.read(20, size=100)
+    peer.session.refuse_model("m", "not this one")
+    peer.look()
+    peer.say(Ack(1, False))
+    assert peer.session._credit.unacknowledged == 0
+
+
+def test_the_last_batch_of_a_pull_ends_it():
+    peer = RawPeer().open()
+    peer.wanted(fx.WantPull)
+    peer.pull()
+    first = peer.batch(row(1), claim=None)
+    last = peer.batch(row(2), from_seq=1, to_seq=2, claim={"peer": 2})
+    peer.say(first)
+    peer.applied(first, {})
+    assert not peer.wanted(fx.PullDone)
+    peer.say(last)
+    peer.applied(last, {"peer": 2})
+    assert peer.wanted(fx.PullDone) == [fx.PullDone("m")]
+    assert peer.heard(Ack) == [Ack(1, True), Ack(2, True)]
+    assert peer.session.links["m"].complete
+
+
+def test_own_changes_are_pushed_to_a_peer_that_has_those_before():
+    peer = caught_up({"us": 5})
+    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.look()
+    assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
+    peer.read_push(5, 6, some_rows(1))
+    (push,) = peer.heard(Changes)
+    assert (push.round, push.push_from, push.claim) == (0, 5, {"us": 6})
+    assert not peer.wanted(fx.ReadPush)
+
+
+def test_own_changes_wait_while_the_peer_pulls_and_follow_it():
+    peer = RawPeer().open({"us": 5})
+    peer.ask()
+    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.look()
+    assert not peer.wanted(fx.ReadPush)
+    peer.read(5, vector={"us": 5})
+    assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
+
+
+def test_nothing_is_pushed_before_the_peer_has_said_what_it_has():
+    peer = RawPeer().open({"us": 5})
+    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.tick(0.05)
+    assert not peer.wanted(fx.ReadPush)
+    assert not peer.heard(State)
+
+
+def test_changes_written_during_a_push_follow_in_another():
+    peer = caught_up({"us": 5})
+    for counter in (6, 7):
+        peer.session.local_changed("m", {"us": counter}, counter)
+        peer.look()
+    assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
+    peer.read_push(5, 6, some_rows(1))
+    assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 6)]
+
+
+def test_too_many_changes_for_a_push_are_announced():
+    peer = caught_up({"us": 5})
+    peer.session.local_changed("m", {"us": 600}, 600)
+    peer.look()
+    peer.read_push(5, 5, None)
+    assert peer.heard(State) == [State("m", {"us": 600})]
+    peer.tick(0.05)
+    assert not peer.heard(State)
+
+
+def test_changes_of_others_are_announced_once_and_gathered():
+    peer = caught_up({"us": 5})
+    for counter in range(1, 20):
+        peer.session.local_changed("m", {"us": 5, "other": counter}, 5)
+    peer.look()
+    assert peer.session.wants_tick_soon
+    peer.tick(0.05)
+    assert peer.heard(State) == [State("m", {"other": 19})]
+    assert not peer.session.wants_tick_soon
+    peer.session.local_changed("m", {"us": 5, "other": 19}, 5)
+    peer.tick(0.05)
+    assert not peer.heard(State)
+
+
+def test_what_the_peer_has_is_not_announced_to_it():
+    peer = caught_up({"us": 5})
+    peer.say(State("m", {"other": 19}))
+    peer.session.local_changed("m", {"us": 5, "other": 19}, 5)
+    peer.tick(0.05)
+    assert not peer.heard(State)
+
+
+def test_a_push_from_above_the_vector_is_followed_by_a_pull():
+    peer = caught_up({"us": 5})
+    push = peer.batch(row(9), round=0, push_from=8, claim={"peer": 9})
+    peer.say(push)
+    peer.applied(push, {"us": 5}, taken=False)
+    assert peer.heard(Ack) == [Ack(push.serial, False)]
+    assert peer.wanted(fx.WantPull) == [fx.WantPull("m")]
+    assert peer.session.links["m"].lacks_announced()
+
+
+def test_an_announcement_is_followed_by_one_wish_to_pull():
+    peer = caught_up({"us": 5})
+    peer.say(State("m", {"peer": 1}), State("m", {"peer": 2}), State("m", {"us": 4}))
+    assert peer.wanted(fx.WantPull) == [fx.WantPull("m")]
+
+
+def test_what_is_announced_during_a_pull_is_pulled_after_it():
+    peer = caught_up({"us": 5})
+    peer.pull({"us": 5})
+    batch = peer.batch(claim={"peer": 5}, round=2)
+    peer.say(batch, State("m", {"peer": 6}))
+    assert not peer.wanted(fx.WantPull)
+    peer.applied(batch, {"us": 5, "peer": 5})
+    assert peer.wanted(fx.WantPull) == [fx.WantPull("m")]
+
+
+def test_unacknowledged_batches_stay_within_the_window_and_one_batch():
+    peer = RawPeer(window=5_000).open({"us": 10_000})
+    peer.ask()
+    sent: dict[int, int] = {}
+    largest = on_its_way = 0
+    for _ in range(300):
+        if peer.wanted(fx.ReadChanges):
+            before = peer.session.bytes_out
+            peer.read(10, size=200)
+            (batch,) = peer.heard(Changes)
+            sent[batch.serial] = peer.session.bytes_out - before
+            largest = max(largest, sent[batch.serial])
+            on_its_way = max(on_its_way, sum(sent.values()))
+        else:
+            serial = min(sent)
+            del sent[serial]
+            peer.say(Ack(serial, True))
+    assert 5_000 <= on_its_way < 5_000 + largest
+    assert peer.serial == 0
+    assert len(sent) > 1
+
+
+def test_a_full_window_turns_pushes_into_announcements():
+    peer = RawPeer(window=100).open({"us": 5})
+    peer.ask()
+    peer.read(20, vector={"us": 5}, size=100)
+    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.tick(0.05)
+    assert not peer.wanted(fx.ReadPush)
+    assert peer.heard(State) == [State("m", {"us": 6})]
+
+
+def test_a_peer_that_says_it_has_a_change_has_confirmed_it():
+    """It may have it from another peer: waiting until the pool is in sync must not wait for an ACK that never comes."""
+    peer = caught_up({"us": 5})
+    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.look()
+    peer.read_push(5, 6, some_rows(1))
+    (push,) = peer.heard(Changes)
+    peer.say(Ack(push.serial, False), State("m", {"us": 6}))
+    assert peer.session.links["m"].confirmed["us"] == 6
+
+
+def test_a_goodbye_ends_the_session_without_fault():
+    peer = RawPeer().open()
+    peer.session.close("see you")
+    assert peer.session.phase is Phase.CLOSED
+    assert not peer.was_refused
+    peer.session.connection_lost("again")
+    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.session.tick(100.0)
+    peer.session.pull("m", {}, ("", 0), 100.0)
+    peer.look()
+    assert len(peer.wanted(fx.Closed)) == 1
+    assert not peer.heard(Request)
