@@ -13,6 +13,7 @@ import pytest
 
 from p2p_replication import checks
 from p2p_replication.conf import AppSettings
+from p2p_replication.management.subcommands import subcommands
 from p2p_replication.protocol.messages import TYPES
 from p2p_replication.signaling.limits import SignalingLimits
 from p2p_replication.transport.webrtc import WebRTCOptions
@@ -62,6 +63,11 @@ def test_every_system_check_is_described_and_no_other() -> None:
     }
     assert ids
     assert {name for name in described("docs/checks.md") if name.startswith("p2p_replication.")} == ids
+
+
+def test_every_subcommand_is_described() -> None:
+    for name in subcommands():
+        assert re.search(rf"^## `manage.py p2p {name}\b", text("docs/commands.md"), re.MULTILINE), name
 
 
 def test_every_message_is_described_with_its_fields() -> None:
