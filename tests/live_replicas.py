@@ -73,7 +73,8 @@ class LiveReplica:
         await asyncio.wait({ready, self._task}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if self._task.done():
-            self._task.result()
+            failed, self._task = self._task, None
+            failed.result()
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -164,7 +165,7 @@ async def linked(*replicas: LiveReplica) -> None:
 
     def all_linked() -> bool:
         wanted = {replica: {r.replica_id for r in replicas if r is not replica} for replica in replicas}
-        return all(sorted(l.peer_id for l in r.links) == sorted(ids) for r, ids in wanted.items())
+        return all(sorted(link.peer_id for link in r.links) == sorted(ids) for r, ids in wanted.items())
 
     await until(all_linked, "everybody is linked with everybody")
 
