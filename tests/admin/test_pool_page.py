@@ -48,11 +48,19 @@ def test_a_connected_peer_in_sync_is_shown_with_its_numbers(visitor: Visitor, po
     found = texts(visitor(), pool)
     start = found.index("Ben's laptop")
     since = timezone.localtime(Peer.objects.get().connected_since).strftime("%Y-%m-%d %H:%M:%S")
-    assert found[start : start + 10] == [
-        "Ben's laptop", "ben", "connected", "in sync", since, "1,234", "56", "2.0 KB", "100 bytes", "–",
+    assert found[start : start + 9] == [
+        "Ben's laptop", "ben", "connected", "in sync", since, "1,234", "56", "2.0 KB", "100 bytes",
     ]  # fmt: skip
     assert "1 connected" in found and "running" in found
     assert "host:1234" in found and "connected as ana" in found
+
+
+def test_a_peers_last_error_is_shown(visitor: Visitor, pool: Pool, peer: Peer) -> None:
+    client = visitor()
+    assert "Last error:" not in texts(client, pool)
+    Peer.objects.update(last_error="it came with another key")
+    found = texts(client, pool)
+    assert found[found.index("Last error:") + 1] == "it came with another key"
 
 
 def test_a_killed_worker_is_gone_when_its_lease_ends(visitor: Visitor, pool: Pool, peer: Peer) -> None:
