@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
+from django.db import connections
 
+from p2p_replication.exceptions import StaleReplica
+from p2p_replication.models import PullCursor
 from p2p_replication.protocol.version_vector import covers
+from p2p_replication.protocol.messages import Changes
+from p2p_replication.storage import changes as changes_module
+from p2p_replication.storage.changes import read_changes
+from p2p_replication.storage.vectors import cursor_of
 from tests.storage.conftest import meet
+from tests.storage.test_refusals import batch_of, edited
 from tests.testapp.models import Coin, Note
 
 NOTE = ("testapp.Note",)
@@ -150,8 +159,6 @@ def test_a_cursor_beyond_a_restored_backup_skips_nothing(replica, tmp_path):
 
 def test_a_cursor_of_an_unknown_start_begins_anew(replica, new_file):
     """The sender's database is another one under the same replica id, or was emptied."""
-    from p2p_replication.models import PullCursor
-
     a, b = replica("a"), replica("b")
     for code in "123":
         coin(a, code)
@@ -179,6 +186,46 @@ def test_a_restart_of_the_sender_costs_nothing(replica, starts):
     assert a.sent_rows == 1
     cursor = b.sql("SELECT start, sequence FROM p2p_replication_pullcursor")
     assert cursor == [(a.database.start, a.entries("testapp.Coin")["new"].seq)]
+
+
+def test_a_row_that_is_written_at_every_snapshot_is_never_sent_stale(replica):
+    """The application writes one row again and again while a batch is read: the rest goes on, and it comes last."""
+    a, b = replica("a"), replica("b")
+    for code in "123456":
+        coin(a, code)
+    writes = 0
+
+    def write_first(execute, sql, params, many, context):
+        nonlocal writes
+        if sql == "BEGIN" and writes < 12:
+            writes += 1
+            a.outside("UPDATE testapp_coin SET rate = rate + 1 WHERE code = '3'")
+        return execute(sql, params, many, context)
+
+    with connections["a"].execute_wrapper(write_first):
+        b.pull(a, COIN)
+    assert writes == 12
+    b.pull(a, COIN)
+    assert a.raw("testapp.Coin") == b.raw("testapp.Coin")
+    assert Coin.objects.using("b").get(code="3").rate == 12
+
+
+@pytest.mark.parametrize("scan", [1, 3, 1000])
+def test_batches_of_any_length_and_scan_miss_nothing(replica, monkeypatch, scan):
+    """Most of what is scanned the asker has already."""
+    monkeypatch.setattr(changes_module, "SCAN_ROWS", scan)
+    a, b, c = replica("a"), replica("b"), replica("c")
+    for i in range(12):
+        coin(a, f"a{i}")
+    c.pull(a, COIN)
+    b.pull(a, COIN)
+    for i in range(5):
+        coin(c, f"c{i}")
+        edit(c, f"a{i * 2}", rate=i + 1)
+    b.pull(c, COIN, batch_size=2)
+    assert c.sent_rows == 10
+    assert c.raw("testapp.Coin") == b.raw("testapp.Coin")
+    assert b.vector("testapp.Coin") == c.vector("testapp.Coin")
 
 
 def test_rows_above_the_vector_reach_a_third_replica(replica):
@@ -262,10 +309,6 @@ def test_a_batch_from_above_the_cursor_moves_nothing_and_claims_nothing(replica)
     a, b = replica("a"), replica("b")
     for i in range(30):
         coin(a, str(i))
-    from p2p_replication.protocol.messages import Changes
-    from p2p_replication.storage.changes import read_changes
-    from p2p_replication.storage.vectors import cursor_of
-
     label = "testapp.Coin"
     after, batches = None, []
     while not batches or batches[-1].claim is None:
@@ -285,17 +328,39 @@ def test_a_batch_from_above_the_cursor_moves_nothing_and_claims_nothing(replica)
     assert cursor_of(b.database, b.declarations[label], a.database.replica_id)[1] > reached[1]
 
 
-def test_a_peer_that_names_our_origin_cannot_hide_our_writes(replica):
-    """A counter of our origin that we never gave: what we write next must still count as new everywhere."""
+def lie_about(a, b) -> Changes:
+    """A batch of ``b`` that claims counters of ``a``'s running start which were never given."""
+    return batch_of(b, "testapp.Coin", claim={**b.vector("testapp.Coin"), a.database.start: 10**9})
+
+
+def test_a_peer_that_names_our_origin_does_not_change_what_we_say_of_it(replica):
+    """Others hear of our counters from us: what we write next still counts as new for them."""
     a, b, c = replica("a"), replica("b"), replica("c")
     coin(a, "1")
     meet(a, b, c, labels=COIN)
-    from tests.storage.test_refusals import batch_of
-
-    changes = batch_of(b, "testapp.Coin", claim={**b.vector("testapp.Coin"), a.database.start: 10**9})
-    a.apply(b, changes)
-    c.apply(b, batch_of(b, "testapp.Coin", claim={**b.vector("testapp.Coin"), a.database.start: 10**9}))
+    with contextlib.suppress(StaleReplica):
+        a.apply(b, lie_about(a, b))
+    c.pull(a, COIN)
     coin(a, "2")
+    c.pull(a, COIN)
+    assert Coin.objects.using("c").count() == 2
+
+
+def test_a_counter_of_ours_that_we_never_gave_makes_a_new_origin(replica):
+    """Others may have heard it as well (a resumed machine snapshot): a new origin must be at work before we write on.
+
+    StaleReplica is how the worker is told to open the database anew.
+    """
+    a, b, c = replica("a"), replica("b"), replica("c")
+    coin(a, "1")
+    meet(a, b, c, labels=COIN)
+    c.apply(b, lie_about(a, b))
+    try:
+        a.apply(b, lie_about(a, b))
+        coin(a, "2")
+    except StaleReplica:
+        a.start()
+        Coin.objects.using("a").get_or_create(code="2")
     c.pull(a, COIN)
     assert Coin.objects.using("c").count() == 2
 
@@ -305,9 +370,6 @@ def test_a_row_with_a_dot_of_ours_that_we_never_gave(replica):
     a, b = replica("a"), replica("b")
     coin(a, "1")
     b.pull(a, COIN)
-    from p2p_replication.storage.changes import read_changes
-    from tests.storage.test_refusals import batch_of, edited
-
     changes = edited(batch_of(b, "testapp.Coin"), lambda row: row._replace(
         key="ghost", dots={a.database.start: 10**9}, born=(a.database.start, 10**9)))  # fmt: skip
     a.apply(b, changes)

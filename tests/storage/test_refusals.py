@@ -142,6 +142,32 @@ def test_two_rows_that_swapped_a_unique_value_arrive(replica):
     assert a.raw("testapp.Ruled") == b.raw("testapp.Ruled")
 
 
+@pytest.mark.parametrize("batch_size", [0, 1])
+def test_two_rows_that_swapped_a_unique_value_which_is_never_null_arrive(replica, batch_size):
+    a, b = replica("a"), replica("b")
+    one, two, three = (Shelf.objects.using("a").create(name=str(i)) for i in range(3))
+    meet(a, b)
+    for row, name in ((one, "spare"), (two, "0"), (three, "1"), (one, "2")):
+        Shelf.objects.using("a").filter(pk=row.pk).update(name=name)
+    b.pull(a, batch_size=batch_size)
+    b.retry_parked()
+    assert b.parked() == 0
+    assert a.rows() == b.rows()
+
+
+def test_two_rows_that_swapped_a_pair_of_values_arrive(replica):
+    a, b = replica("a"), replica("b")
+    one = Ruled.objects.using("a").create(left=1, right=1)
+    two = Ruled.objects.using("a").create(left=1, right=2)
+    meet(a, b, labels=RULED)
+    for row, right in ((one, 9), (two, 1), (one, 2)):
+        Ruled.objects.using("a").filter(pk=row.pk).update(right=right)
+    b.pull(a, RULED)
+    b.retry_parked()
+    assert b.parked() == 0
+    assert a.raw("testapp.Ruled") == b.raw("testapp.Ruled")
+
+
 def test_a_chain_of_unique_values_arrives_in_any_order(replica):
     a, b = replica("a"), replica("b")
     rows = [Ruled.objects.using("a").create(code=str(i), left=i) for i in range(30)]
@@ -236,13 +262,13 @@ def test_a_clock_too_far_ahead_is_parked_until_its_time(replica):
     assert Note.objects.using("b").get().title == "from the future"
 
 
+@pytest.mark.parametrize("top", [2**63 - 1, 2**62, 2**62 - 1, 2**61])
 @pytest.mark.parametrize("shape", ["alive", "dead"])
-def test_the_largest_clock_of_a_peer_does_not_stop_posting(replica, shape):
+def test_the_largest_clock_of_a_peer_does_not_stop_posting(replica, shape, top):
     """A local write needs a clock above the row's: a peer must not be able to use them up."""
     a, b = replica("a"), replica("b")
     note = Note.objects.using("a").create(title="one")
     meet(a, b)
-    top = 2**63 - 1
 
     def edit(row):
         alive = RowState(row.state.inserted, -1, top, row.state.values)
@@ -255,10 +281,11 @@ def test_the_largest_clock_of_a_peer_does_not_stop_posting(replica, shape):
         pass
     else:
         b.apply(a, changes)
-    Note.objects.using("b").filter(pk=note.pk).update(title="two")
+    for title in ("two", "three"):
+        Note.objects.using("b").filter(pk=note.pk).update(title=title)
+        b.post()
     Note.objects.using("b").create(title="another")
-    b.post()
-    a.pull(b)
+    a.pull(b)  # a session refuses the whole batch if one clock is out of range
     assert Note.objects.using("a").filter(title="another").exists()
 
 

@@ -7,7 +7,7 @@ from django.db import connections
 
 from p2p_replication.models import Parking
 from tests.storage.conftest import meet
-from tests.testapp.models import Book, Branch, Player, Reader, Shelf, Team
+from tests.testapp.models import Book, Branch, Player, Reader, Ruled, Shelf, Team
 
 SHELVES = ("testapp.Shelf", "testapp.Book")
 CYCLE = ("testapp.Team", "testapp.Player")
@@ -104,6 +104,42 @@ def test_two_models_that_refer_to_each_other_arrive(replica, batch_size):
     b.retry_parked()
     b.pull(a, CYCLE, batch_size=batch_size)
     b.retry_parked()
+    assert b.parked() == 0
+    for label in CYCLE:
+        assert a.raw(label) == b.raw(label)
+
+
+def test_a_cycle_comes_in_though_another_parked_row_is_refused(replica):
+    a, b = replica("a"), replica("b")
+    Ruled.objects.using("a").bulk_create(Ruled(code=str(i)) for i in range(3))
+    Ruled.objects.using("b").bulk_create(Ruled(code=str(i)) for i in range(3))
+    for i in range(3):
+        b.pull(a, ("testapp.Ruled",))
+        team = Team.objects.using("a").create(name=f"t{i}")
+        player = Player.objects.using("a").create(name=f"p{i}", team=team)
+        Team.objects.using("a").filter(pk=team.pk).update(captain=player)
+        b.pull(a, ("testapp.Team",))
+        Ruled.objects.using("b").create(code=f"x{i}")
+        Ruled.objects.using("a").create(code=f"x{i}")
+        b.pull(a, ("testapp.Ruled",))
+        b.pull(a, ("testapp.Player",))
+    b.retry_parked()
+    assert Parking.objects.using("b").count() == 6
+    assert set(Parking.objects.using("b").values_list("reason", flat=True)) == {"refused by the database"}
+    for label in CYCLE:
+        assert a.raw(label) == b.raw(label)
+
+
+def test_more_cycles_than_one_transaction_looks_at(replica):
+    a, b = replica("a"), replica("b")
+    teams = Team.objects.using("a").bulk_create(Team(name=f"t{i}") for i in range(520))
+    players = Player.objects.using("a").bulk_create(Player(name=f"p{i}", team=t) for i, t in enumerate(teams))
+    for team, player in zip(teams, players, strict=True):
+        team.captain = player
+    Team.objects.using("a").bulk_update(teams, ["captain"])
+    b.pull(a, CYCLE)
+    while b.retry_parked():
+        pass
     assert b.parked() == 0
     for label in CYCLE:
         assert a.raw(label) == b.raw(label)
