@@ -1,11 +1,18 @@
-"""Callables for ``is_peer_valid`` in the tests."""
+"""Functions that declarations may name."""
 
 from __future__ import annotations
 
-
-def nobody(replica_id: str, *, name: str, user: str) -> bool:
-    return False
+from typing import Any
 
 
-def broken(replica_id: str, *, name: str, user: str) -> bool:
-    raise LookupError("no rules today")
+def only_colleagues(peer: Any) -> bool:
+    return bool(peer)
+
+
+class Rules:
+    @staticmethod
+    def check(peer: Any) -> bool:
+        return bool(peer)
+
+
+not_callable = 5

@@ -1,0 +1,121 @@
+"""Which models replicate, and how they say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import models
+from django.test.utils import isolate_apps
+
+import p2p_replication
+from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.models import ReplicatedModel
+from p2p_replication.registry import ModelReplication, Registry, _options, registry
+from tests.testapp.models import Note
+
+
+@pytest.fixture
+def isolated() -> Iterator[None]:
+    with isolate_apps("tests.testapp"):
+        yield
+
+
+def test_models_that_inherit_replicate_and_others_do_not() -> None:
+    assert Note in registry
+    assert registry.get("testapp.Note") is registry.for_model(Note)
+    assert User not in registry
+    assert registry.get("auth.User") is None
+    assert "testapp.Note" in [options.label for options in registry]
+
+
+def test_register_after_the_start_raises() -> None:
+    with pytest.raises(ConfigurationError, match=r"register\(User\) came after Django had started. .*p2p.py"):
+        p2p_replication.register(User)
+
+
+def test_a_registered_model_replicates_as_the_class_says() -> None:
+    fresh = Registry()
+
+    @fresh.register(Group)
+    class GroupReplication(ModelReplication):
+        exclude = ["name"]
+        pools = ["field-team", {"topic": "other-team", "account": "office"}]
+
+    fresh.freeze()
+    options = fresh.for_model(Group)
+    assert options.exclude == {"name"}
+    assert options.pools == ({"topic": "field-team"}, {"topic": "other-team", "account": "office"})
+    assert options.source.endswith("GroupReplication")
+    assert options.fields() == []
+    assert fresh.for_model(Note) == registry.for_model(Note)
+
+
+def test_registering_twice_raises() -> None:
+    fresh = Registry()
+    fresh.register(Group)(ModelReplication)
+    with pytest.raises(ConfigurationError, match=r"auth\.Group is registered for replication twice"):
+        fresh.register(Group)(ModelReplication)
+
+
+def test_registration_goes_before_the_inner_class() -> None:
+    fresh = Registry()
+
+    @fresh.register(Note)
+    class NoteReplication(ModelReplication):
+        exclude = ["body"]
+
+    fresh.freeze()
+    assert fresh.for_model(Note).exclude == {"body"}
+
+
+def test_an_inner_class_gives_the_options(isolated: None) -> None:
+    class Report(ReplicatedModel):
+        title = models.CharField(max_length=10)
+        draft = models.TextField(default="")
+
+        class Meta:
+            app_label = "testapp"
+
+        class Replication:
+            exclude = ["draft"]
+            pools = ["field-team"]
+
+        def __str__(self) -> str:
+            return self.title
+
+    options = _options(Report, Report.Replication)
+    assert [field.name for field in options.fields()] == ["title"]
+    assert options.pools == ({"topic": "field-team"},)
+
+
+@pytest.mark.parametrize(("exclude", "text"), [(["titel"], "titel"), (["title", "zzz", "aaa"], "aaa, zzz")])
+def test_excluding_an_unknown_field_raises(exclude: list[str], text: str) -> None:
+    fresh = Registry()
+    fresh.register(Note)(type("NoteReplication", (ModelReplication,), {"exclude": exclude}))
+    with pytest.raises(ConfigurationError, match=rf"testapp\.Note: exclude names {text}, which is no field"):
+        fresh.freeze()
+
+
+def test_generated_fields_and_the_key_do_not_travel_as_fields(isolated: None) -> None:
+    class Sum(ReplicatedModel):
+        a = models.IntegerField()
+        twice = models.GeneratedField(
+            expression=models.F("a") * 2, output_field=models.IntegerField(), db_persist=False
+        )
+
+        class Meta:
+            app_label = "testapp"
+
+        def __str__(self) -> str:
+            return str(self.a)
+
+    assert [field.name for field in _options(Sum, ModelReplication).fields()] == ["a"]
+
+
+def test_the_names_promised_at_the_top_of_the_package() -> None:
+    for name in p2p_replication.__all__:
+        assert getattr(p2p_replication, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        p2p_replication.nonsense  # noqa: B018
