@@ -17,8 +17,11 @@ from typing import Any
 from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-_IMMUTABLE = (str, int, float, bytes, bool, type(None), decimal.Decimal, uuid.UUID, datetime.date, datetime.time,
-              datetime.timedelta)  # fmt: skip
+#: Values of exactly these types need no copy; most rows have no others.
+_IMMUTABLE = frozenset({
+    str, int, float, bytes, bool, type(None), decimal.Decimal, uuid.UUID, datetime.datetime, datetime.date,
+    datetime.time, datetime.timedelta,
+})  # fmt: skip
 
 
 class _Fate:
@@ -66,7 +69,7 @@ def _unknown_fate() -> _Fate:
     return fate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LoadedValues:
     """An instance's values as its row in one database has them. Never changed: copies of an instance share it."""
 
@@ -75,6 +78,17 @@ class LoadedValues:
     #: Of the transaction that ``values`` were saved in, with what was known before it.
     fate: _Fate | None = None
     before: LoadedValues | None = None
+
+    @classmethod
+    def of_row(cls, alias: str | None, attnames: Collection[str], values: Collection[Any]) -> LoadedValues:
+        """Return a row's values as they come from the database. Called for every instance that is loaded."""
+        return cls(
+            alias,
+            {
+                name: value if type(value) in _IMMUTABLE else _kept(value)
+                for name, value in zip(attnames, values, strict=True)
+            },
+        )
 
     def loaded(self, instance: models.Model, alias: str | None, names: Collection[str] | None = None) -> LoadedValues:
         """Return this with the instance's present values (of these fields), which came from the database."""
@@ -117,11 +131,16 @@ class LoadedValues:
 def _values(instance: models.Model, names: Collection[str] | None) -> dict[str, Any]:
     """The instance's values of these fields (all, if None), without deferred ones."""
     return {
-        f.attname: copy.deepcopy(value) if not isinstance(value, _IMMUTABLE) else value
+        f.attname: _kept(instance.__dict__[f.attname])
         for f in instance._meta.concrete_fields
         if (names is None or f.name in names or f.attname in names) and f.attname in instance.__dict__
-        for value in [_plain(instance.__dict__[f.attname])]
     }
+
+
+def _kept(value: Any) -> Any:
+    """A value as it is remembered: changing the instance's must not change it."""
+    value = _plain(value)
+    return value if type(value) in _IMMUTABLE else copy.deepcopy(value)
 
 
 def _plain(value: Any) -> Any:

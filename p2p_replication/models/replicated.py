@@ -89,7 +89,7 @@ class ReplicatedModel(models.Model):
     @classmethod
     def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **options: Any) -> Self:
         instance = super().from_db(db, field_names, values, **options)
-        instance.__dict__["_p2p_loaded"] = LoadedValues().loaded(instance, db)
+        instance.__dict__["_p2p_loaded"] = LoadedValues.of_row(db, field_names, values)
         return instance
 
     def refresh_from_db(
