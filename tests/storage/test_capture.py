@@ -81,7 +81,9 @@ def test_raw_statements_and_executemany(replica):
     with connections["a"].cursor() as cursor:
         cursor.executemany(*zip_many([insert("INSERT", key, f"c{i}", i) for i, key in enumerate(keys)]))
         synced(a, b, "testapp.Ruled")
-        cursor.executemany("UPDATE testapp_ruled SET amount = %s WHERE id = %s", [(50 + i, k) for i, k in enumerate(keys)])
+        cursor.executemany(
+            "UPDATE testapp_ruled SET amount = %s WHERE id = %s", [(50 + i, k) for i, k in enumerate(keys)]
+        )
         cursor.executemany("DELETE FROM testapp_ruled WHERE id = %s", [(keys[0],), (keys[1],)])
         cursor.execute("UPDATE testapp_ruled SET amount = amount + 1, label = code RETURNING id")
         assert len(cursor.fetchall()) == 4
@@ -196,7 +198,14 @@ def test_a_change_that_only_a_careful_comparison_sees(replica):
     a, b = replica("a"), replica("b")
     Ruled.objects.using("a").create(code="", label="abc", must="x")
     synced(a, b, "testapp.Ruled")
-    for change in ("label = 'ABC'", "label = 'ABC '", "code = NULL", "code = ''", "must = 'x '", "must = CAST('x ' AS BLOB)"):
+    for change in (
+        "label = 'ABC'",
+        "label = 'ABC '",
+        "code = NULL",
+        "code = ''",
+        "must = 'x '",
+        "must = CAST('x ' AS BLOB)",
+    ):
         a.sql(f"UPDATE testapp_ruled SET {change}")
         assert len(a.log()) == 1, change
         synced(a, b, "testapp.Ruled")

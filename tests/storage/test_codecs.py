@@ -24,7 +24,7 @@ from tests.testapp.models import Sample
 SAMPLE = ("testapp.Sample",)
 COLUMNS = ("text", "whole", "flag", "real", "amount", "day", "moment", "clock", "span", "blob", "data", "ref")
 on_one_table = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
 
 INT64 = st.integers(-(2**63), 2**63 - 1)

@@ -221,7 +221,9 @@ def test_a_replace_in_a_later_slice_is_an_edit_of_its_own(replica):
     Ruled.objects.using("a").update(must="x")
     for i in range(5):
         Ruled.objects.using("a").create(code=f"other{i}")
-    a.sql("INSERT OR REPLACE INTO testapp_ruled (id, code, amount, label, must) VALUES (%s, '1', 7, '', 'x')", [key.hex])
+    a.sql(
+        "INSERT OR REPLACE INTO testapp_ruled (id, code, amount, label, must) VALUES (%s, '1', 7, '', 'x')", [key.hex]
+    )
     a.database.budget = SmallBudget(2)
     a.post()
     b.pull(a, ("testapp.Ruled",))

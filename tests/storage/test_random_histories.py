@@ -30,7 +30,9 @@ def write(r: random.Random, replica: StorageReplica) -> None:
     elif what == 6:
         coins.filter(code=code).delete()
     elif what == 7:
-        replica.sql("INSERT OR REPLACE INTO testapp_coin (code, name, rate) VALUES (%s, 'r', %s)", [code, r.randrange(3)])
+        replica.sql(
+            "INSERT OR REPLACE INTO testapp_coin (code, name, rate) VALUES (%s, 'r', %s)", [code, r.randrange(3)]
+        )
     elif what == 8:
         replica.sql("UPDATE OR REPLACE testapp_coin SET code = %s WHERE code = %s", [r.choice(CODES), code])
     elif what == 9:
@@ -63,7 +65,7 @@ def step(r: random.Random, replicas: list[StorageReplica]) -> None:
         one.retry_parked()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_replicas_that_have_exchanged_everything_are_equal(replica, seed):
     r = random.Random(seed)
     replicas = [replica(name) for name in "abcd"[: 3 + seed % 2]]

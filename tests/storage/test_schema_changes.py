@@ -69,7 +69,7 @@ def test_fields_are_added_altered_and_removed_and_every_write_replicates(project
         meet(one, two, three, labels=LABELS)
         same("default", "other", "third")
     """)
-    project.models(ITEM.replace('    qty = models.IntegerField(default=0)\n', ""))
+    project.models(ITEM.replace("    qty = models.IntegerField(default=0)\n", ""))
     project.migration(3, 'migrations.RemoveField("item", "qty"), migrations.RemoveField("item", "note")')
     project.run("""
         migrate()
@@ -290,4 +290,36 @@ def test_a_field_that_this_schema_does_not_know_is_not_lost(project):
         same("default", "other", "third")
         rows = {i.title: (i.qty, i.note) for i in Item.objects.using("default")}
         assert rows == {"old1": (5, "precious"), "old2": (5, "none"), "new": (5, "precious too")}, rows
+    """)
+
+
+def test_a_model_that_inherits_from_a_replicated_one_has_a_table_of_its_own(project):
+    """Multi-table inheritance: the child's table has only its own columns."""
+    project.models(
+        ITEM
+        + """
+class Special(Item):
+    extra = models.TextField(default="")
+"""
+    )
+    project.migration(
+        2,
+        'migrations.CreateModel("Special", [("item_ptr", models.OneToOneField("shop.Item", models.CASCADE, '
+        "primary_key=True, parent_link=True, auto_created=True, serialize=False)), "
+        '("extra", models.TextField(default=""))], bases=("shop.item",))',
+    )
+    project.run("""
+        migrate(); migrate(using="other")
+        Special = apps.get_model("shop", "Special")
+        special = Special.objects.create(title="s", qty=1, extra="e")
+        Special.objects.filter(pk=special.pk).update(extra="more", title="both tables")
+        labels = ("shop.Item", "shop.Special")
+        meet(replica(), replica("other"), labels=labels)
+        replica("other").retry_parked()
+        got = Special.objects.using("other").get()
+        assert (got.title, got.qty, got.extra) == ("both tables", 1, "more"), vars(got)
+        special.delete()
+        meet(replica(), replica("other"), labels=labels)
+        assert not Special.objects.using("other").exists()
+        assert not Item.objects.using("other").filter(pk=special.pk).exists()
     """)

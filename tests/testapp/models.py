@@ -152,3 +152,18 @@ Wide = type(
         **{f"c{i}": models.IntegerField(default=0) for i in range(130)},
     },
 )
+
+
+class Diary(ReplicatedModel):
+    """Has fields that stay local, one with a default and one that may be empty."""
+
+    text = models.TextField(default="")
+    private = models.TextField(default="mine")
+    shade = models.IntegerField(null=True)
+    counted = models.IntegerField(db_default=5)
+
+    class Replication:
+        exclude = ["private", "shade"]
+
+    def __str__(self) -> str:
+        return self.text

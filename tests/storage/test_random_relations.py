@@ -1,0 +1,91 @@
+"""Random histories with foreign keys and unique values: whatever is parked, every replica comes to the same states."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.storage.conftest import StorageReplica, meet
+from tests.storage.test_posting import SmallBudget, states
+from tests.testapp.models import Book, Player, Ruled, Shelf, Team
+
+LABELS = ("testapp.Shelf", "testapp.Book", "testapp.Ruled", "testapp.Team", "testapp.Player")
+
+
+def write(r: random.Random, replica: StorageReplica) -> None:
+    using = replica.alias
+    shelves, books, ruled = Shelf.objects.using(using), Book.objects.using(using), Ruled.objects.using(using)
+    what = r.randrange(12)
+    shelf, book, row = (list(q.order_by("pk")) for q in (shelves, books, ruled))
+    if what < 2:
+        shelves.create(name=f"{using}{r.random()}")
+    elif what == 2 and shelf:
+        shelves.filter(pk=r.choice(shelf).pk).update(name=f"{using}{r.random()}")
+    elif what == 3 and shelf:
+        r.choice(shelf).delete()
+    elif what < 6 and shelf:
+        books.create(shelf=r.choice(shelf), title=str(r.random()))
+    elif what == 6 and book and shelf:
+        books.filter(pk=r.choice(book).pk).update(shelf=r.choice(shelf))
+    elif what == 7 and book:
+        books.filter(pk=r.choice(book).pk).delete()
+    elif what == 8:
+        replica.sql(
+            "INSERT OR IGNORE INTO testapp_ruled (id, code, amount, label, must) VALUES (%s, %s, 0, '', '')",
+            [f"{r.randrange(5):032x}", str(r.randrange(4))],
+        )
+    elif what == 9 and row:
+        replica.sql(
+            "UPDATE OR IGNORE testapp_ruled SET code = %s WHERE id = %s", [str(r.randrange(4)), r.choice(row).pk.hex]
+        )
+    elif what == 10 and row:
+        replica.sql("UPDATE testapp_ruled SET amount = amount + 1 WHERE id = %s", [r.choice(row).pk.hex])
+    else:
+        team = Team.objects.using(using).create(name="t")
+        player = Player.objects.using(using).create(name="p", team=team)
+        Team.objects.using(using).filter(pk=team.pk).update(captain=player)
+
+
+def step(r: random.Random, replicas: list[StorageReplica]) -> None:
+    one, other = r.sample(replicas, 2)
+    what = r.random()
+    if what < 0.5:
+        write(r, one)
+    elif what < 0.55:
+        one.post()
+    elif what < 0.85:
+        one.pull(other, (r.choice(LABELS),), batch_size=r.choice([0, 1, 3]), batches=r.choice([1, 2, 100]))
+    elif what < 0.9:
+        label = r.choice(LABELS)
+        changes = one.push(other, label, other.vector(label).get(one.database.start, 0))
+        if changes is not None:
+            other.apply(one, changes)
+    elif what < 0.93:
+        one.start()
+        one.database.budget = SmallBudget(r.choice([1, 3, 1000]))
+    else:
+        one.retry_parked()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parked_or_not_the_states_are_the_same(replica, seed):
+    r = random.Random(seed)
+    replicas = [replica(name) for name in "abc"]
+    for _ in range(70):
+        step(r, replicas)
+    meet(*replicas, labels=LABELS, rounds=4)
+    first = replicas[0]
+    for one in replicas:
+        assert one.post().entries == 0
+        assert one.sql("PRAGMA foreign_key_check") == []
+        for label in LABELS:
+            assert states(first, label) == states(one, label)
+            table = {row[0].strip("'") for row in one.raw(label)}
+            for key, entry in one.entries(label).items():
+                alive = entry.inserted > entry.deleted
+                assert entry.status == 2 or (key in table) == alive
+    for one in replicas:
+        one.sent_rows = 0
+    meet(*replicas, labels=LABELS)
+    assert [one.sent_rows for one in replicas] == [0, 0, 0]
