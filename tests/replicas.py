@@ -10,10 +10,11 @@ from django.db import connections
 from p2p_replication.models import Declaration, EntryStatus, LedgerEntry, Pool
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.version_vector import Vector
-from p2p_replication.storage.applier import Applied, apply_changes, retry_parked
+from p2p_replication.storage.applier import Applied, apply_changes
 from p2p_replication.storage.changes import read_changes, read_push
 from p2p_replication.storage.posting import Posted, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.retry import retry_parked
 from p2p_replication.storage.vectors import cursor_of, vector_of
 from p2p_replication.storage.write_budget import WriteBudget
 
@@ -63,7 +64,7 @@ class TestReplica:
         return LedgerEntry.objects.using(self.alias).filter(status=EntryStatus.PARKED).count()
 
     def retry_parked(self) -> int:
-        return sum(retry_parked(self.database, stream) for stream in self.database.streams.values())
+        return retry_parked(self.database)
 
     def pull(
         self, other: TestReplica, labels: tuple[str, ...] = LABELS, batch_size: int = 0, batches: int = 10_000

@@ -268,15 +268,14 @@ class LivePool:
                 labels, self._stale = sorted(self._stale, key=lambda label: self._ranks.get(label, 0)), set()
                 vectors = await self.thread.run(self._vectors, labels)
                 for replicator in list(self.replicators):
-                    for label, (vector, own_counter) in vectors.items():
-                        replicator.session.local_changed(label, vector, own_counter)
+                    for label, vector in vectors.items():
+                        replicator.session.local_changed(label, vector)
                     replicator.carry_out()
         finally:
             self._refreshing = False
 
-    def _vectors(self, labels: list[str]) -> dict[str, tuple[Vector, int]]:
-        vectors = {label: self.parts[label].vector() for label in labels}
-        return {label: (vector, vector.get(self.database.start, 0)) for label, vector in vectors.items()}
+    def _vectors(self, labels: list[str]) -> dict[str, Vector]:
+        return {label: self.parts[label].vector() for label in labels}
 
 
 def _nonces(replicator: Replicator) -> tuple[bytes, ...]:

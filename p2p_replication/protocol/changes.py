@@ -6,14 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from msgspec.msgpack import Ext
+
 from p2p_replication.protocol.clock import NEVER
 from p2p_replication.protocol.framing import RemoteProtocolError
-from p2p_replication.protocol.messages import Rows
+from p2p_replication.protocol.messages import BYTES, Changes, Rows
 from p2p_replication.protocol.row_state import RowState
 
 #: Origins that a vector may name.
-MAX_VECTOR = 100_000
-#: The largest clock, counter and sequence number: what a database's big integer holds.
+MAX_VECTOR = 20_000
+#: The largest clock a peer may send (the year 4199): above it a local write must still find room.
+MAX_CLOCK = 2**62
+#: The largest counter and sequence number: what a database's big integer holds.
 MAX_INTEGER = 2**63 - 1
 
 
@@ -69,7 +73,7 @@ def pack_rows(fields: Sequence[str], rows: Sequence[ChangedRow]) -> Rows:
     last_seq = last_clock = 0
     for i, row in enumerate(rows):
         state = row.state
-        packed.keys.append(row.key)
+        packed.keys.append(_to_cell(row.key))
         packed.seqs.append(row.seq - last_seq)
         packed.clocks.append(state.clock - last_clock)
         last_seq, last_clock = row.seq, state.clock
@@ -91,20 +95,30 @@ def pack_rows(fields: Sequence[str], rows: Sequence[ChangedRow]) -> Rows:
         if len(values) != len(fields):
             packed.partial[i] = [numbers[name] for name in values]
             for name, column in zip(fields, packed.columns, strict=True):
-                column.append(values.get(name))
+                column.append(_to_cell(values.get(name)))
         else:
             for name, column in zip(fields, packed.columns, strict=True):
-                column.append(values[name])
+                column.append(_to_cell(values[name]))
     packed.origins.extend(origins)
     return packed
+
+
+def _to_cell(value: Any) -> Any:
+    return Ext(BYTES, value) if type(value) is bytes else value
+
+
+def _from_cells(cells: list[Any]) -> list[Any]:
+    return [bytes(cell.data) if type(cell) is Ext else cell for cell in cells]
 
 
 def unpack_rows(rows: Rows) -> Iterator[ChangedRow]:
     """Turn columns into rows. ``check_rows`` must have passed."""
     seq = clock = 0
     fields, origins = rows.fields, rows.origins
-    by_row: Sequence[tuple[Any, ...]] = list(zip(*rows.columns, strict=True)) if rows.columns else [()] * len(rows.keys)
-    for i, key in enumerate(rows.keys):
+    by_row: Sequence[tuple[Any, ...]] = list(zip(*map(_from_cells, rows.columns), strict=True))
+    if not rows.columns:
+        by_row = [()] * len(rows.keys)
+    for i, key in enumerate(_from_cells(rows.keys)):
         seq += rows.seqs[i]
         clock += rows.clocks[i]
         dot = (origins[rows.dot_origins[i]], rows.dot_counters[i])
@@ -119,14 +133,16 @@ def unpack_rows(rows: Rows) -> Iterator[ChangedRow]:
         else:
             values = dict(zip(fields, by_row[i], strict=True))
         clocks = {fields[n]: c for n, c in rows.field_clocks[i].items()} if i in rows.field_clocks else None
-        inserted = rows.inserted.get(i, clock)
-        yield ChangedRow(key, seq, dots, born, RowState(inserted, rows.deleted.get(i, NEVER), clock, values, clocks))
+        inserted, deleted = rows.inserted.get(i, clock), rows.deleted.get(i, NEVER)
+        # The clock of a row without fields means nothing.
+        own_clock = clock if values else max(inserted, deleted)
+        yield ChangedRow(key, seq, dots, born, RowState(inserted, deleted, own_clock, values, clocks))
 
 
 def check_rows(rows: Rows) -> None:
     """Raise RemoteProtocolError unless the columns fit together and every number is in range."""
     count = len(rows.keys)
-    lists = (rows.seqs, rows.dot_origins, rows.dot_counters, rows.clocks, *rows.columns)
+    lists: list[list[Any]] = [rows.seqs, rows.dot_origins, rows.dot_counters, rows.clocks, *rows.columns]
     if any(len(column) != count for column in lists) or len(rows.columns) != len(rows.fields):
         raise RemoteProtocolError("the columns of a batch differ in length")
     if len(set(rows.fields)) != len(rows.fields):
@@ -147,25 +163,70 @@ def check_rows(rows: Rows) -> None:
     )
     if not fits:
         raise RemoteProtocolError("a batch names a row, field or origin that is not in it")
+    if len(set(rows.origins)) != origins or not all(1 <= len(origin) <= 16 for origin in rows.origins):
+        raise RemoteProtocolError("a batch with a malformed origin, or one that comes twice")
+    if any(rows.dot_origins[i] in dots for i, dots in rows.more_dots.items()):
+        raise RemoteProtocolError("a row with two dots of one origin")
+    if rows.deleted:
+        _check_deleted(rows)
     seq = clock = 0
     for step, tick in zip(rows.seqs, rows.clocks, strict=True):
         seq, clock = seq + step, clock + tick
-        if step <= 0 or seq > MAX_INTEGER or not 0 <= clock <= MAX_INTEGER:
+        if step <= 0 or seq > MAX_INTEGER or not 0 <= clock <= MAX_CLOCK:
             raise RemoteProtocolError("a batch has a seq that does not rise, or a clock out of range")
-    numbers = [*rows.dot_counters, *rows.inserted.values(), *(counter for _, counter in rows.born.values())]
-    numbers += [c for dots in rows.more_dots.values() for c in dots.values()]
-    numbers += [c for clocks in rows.field_clocks.values() for c in clocks.values()]
-    if not all(0 <= n <= MAX_INTEGER for n in numbers) or not all(
-        -1 <= n <= MAX_INTEGER for n in rows.deleted.values()
+    counters = [*rows.dot_counters, *(counter for _, counter in rows.born.values())]
+    counters += [c for dots in rows.more_dots.values() for c in dots.values()]
+    clocks = [*rows.inserted.values(), *(c for clocks in rows.field_clocks.values() for c in clocks.values())]
+    if not (
+        all(1 <= n <= MAX_INTEGER for n in counters)
+        and all(0 <= n <= MAX_CLOCK for n in clocks)
+        and all(-1 <= n <= MAX_CLOCK for n in rows.deleted.values())
     ):
         raise RemoteProtocolError("a counter or clock out of range")
-    if not all(type(key) in (str, bytes, int) for key in rows.keys):
+    keys = _from_cells(rows.keys)
+    if not all(type(key) in (str, bytes, int) for key in keys):
         raise RemoteProtocolError("a key that is no text, bytes or integer")
-    if len(set(rows.keys)) != count:
+    if len(set(keys)) != count:
         raise RemoteProtocolError("a key comes twice in a batch")
-    scalar = (str, bytes, int, float, bool, type(None))
-    if not all(type(value) in scalar for column in rows.columns for value in column):
-        raise RemoteProtocolError("a value that is no plain one")
+    if any(cell.code != BYTES for cells in (rows.keys, *rows.columns) for cell in cells if type(cell) is Ext):
+        raise RemoteProtocolError("a value of an unknown kind")
+
+
+def _check_deleted(rows: Rows) -> None:
+    """A field at or below its row's own delete is one that the join had dropped."""
+    clock, clocks = 0, []
+    for step in rows.clocks:
+        clock += step
+        clocks.append(clock)
+    everything: list[int] = list(range(len(rows.fields)))
+    for i, deleted in rows.deleted.items():
+        own = rows.field_clocks.get(i, {})
+        if any(own.get(n, clocks[i]) <= deleted for n in rows.partial.get(i, everything)):
+            raise RemoteProtocolError("a field that is older than its row's own delete")
+
+
+def check_batch(changes: Changes, peer_start: str) -> None:
+    """Raise RemoteProtocolError unless a batch can come from a correct peer at this start."""
+    check_rows(changes.rows)
+    if changes.claim is not None:
+        check_vector(changes.claim)
+    if changes.start != peer_start:
+        raise RemoteProtocolError("a batch of another start than the HELLO named")
+    if not 0 <= changes.from_seq <= changes.to_seq <= MAX_INTEGER or not 0 <= changes.push_from <= MAX_INTEGER:
+        raise RemoteProtocolError("a batch with sequence numbers out of range")
+    if (
+        changes.round < 0
+        or changes.serial < 1
+        or (changes.continues is not None and not 0 <= changes.continues[1] <= MAX_INTEGER)
+    ):
+        raise RemoteProtocolError("a batch with a number out of range")
+    if changes.round == 0:
+        if changes.claim is None or set(changes.claim) != {peer_start}:
+            raise RemoteProtocolError("a push that claims something else than its sender's own changes")
+        return
+    seqs = changes.rows.seqs
+    if seqs and not (changes.from_seq < seqs[0] and sum(seqs) <= changes.to_seq):
+        raise RemoteProtocolError("a batch with rows outside of the part that it covers")
 
 
 def check_vector(vector: Mapping[str, int]) -> None:

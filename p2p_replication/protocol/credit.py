@@ -23,7 +23,9 @@ class Credit:
         self.window = window
         self.unacknowledged = 0
         self._sent: dict[int, tuple[int, str, Vector]] = {}
-        self._arrived: dict[int, int] = {}
+        #: By serial number: a list, as a transport may double a frame.
+        self._arrived: dict[int, list[int]] = {}
+        self._unapplied = 0
 
     @property
     def has_room(self) -> bool:
@@ -42,10 +44,18 @@ class Credit:
         return sent[1:]
 
     def arrived(self, serial: int, size: int) -> None:
-        """Raise RemoteProtocolError if the peer sends on and on without waiting for an ACK."""
-        self._arrived[serial] = size
-        if sum(self._arrived.values()) > MAX_UNAPPLIED:
+        """Note a batch of the peer, with its unpacked size.
+
+        Raises RemoteProtocolError if the peer sends on and on without waiting for an ACK.
+        """
+        self._arrived.setdefault(serial, []).append(size)
+        self._unapplied += size
+        if self._unapplied > MAX_UNAPPLIED:
             raise RemoteProtocolError(f"more than {MAX_UNAPPLIED} bytes sent without waiting for an ACK")
 
     def applied(self, serial: int) -> None:
-        self._arrived.pop(serial, None)
+        sizes = self._arrived.get(serial)
+        if sizes:
+            self._unapplied -= sizes.pop()
+            if not sizes:
+                del self._arrived[serial]

@@ -41,6 +41,7 @@ class SessionConfig:
     heartbeat: float = 2.5
     timeout: float = 8.0
     pull_timeout: float = 60.0
+    introduction_timeout: float = 15.0
     batch_sizes: Mapping[str, int] = field(default_factory=dict)
 
     def hello(self) -> Hello:

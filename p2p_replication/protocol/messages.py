@@ -5,11 +5,15 @@ Origins are hex strings in vectors; rows name them by their place in the message
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
+from msgspec.msgpack import Ext
 
 PROTOCOL_VERSION = 1
+
+#: A value in a batch. Bytes are extension type 1: lists and maps in a value's place are refused while decoding, before
+#: they take any memory.
+Cell = None | bool | int | float | str | Ext
+BYTES = 1
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=False):
@@ -73,7 +77,7 @@ class Rows(Message, frozen=True):
     """Rows by columns. Every list has one item a row; dicts hold the exceptions, by row number."""
 
     #: Keys in wire form.
-    keys: list[Any]
+    keys: list[str | int | Ext]
     #: The sender's ``seq``, as differences to the row before (the first to 0).
     seqs: list[int]
     origins: list[str]
@@ -92,7 +96,7 @@ class Rows(Message, frozen=True):
     field_clocks: dict[int, dict[int, int]]
     fields: list[str]
     #: One list for each field.
-    columns: list[list[Any]]
+    columns: list[list[Cell]]
     #: Rows that have only some of the fields: ``{row: [field number, ...]}``.
     partial: dict[int, list[int]]
 

@@ -18,7 +18,6 @@ class Serve:
     batch_size: int
     #: The last ``seq`` sent in this round, or None before the first batch.
     after: int | None = None
-    reading: bool = False
     remaining: int = 0
 
 
@@ -29,8 +28,6 @@ class ModelLink:
     label: str
     #: What this replica has, as of the last word from storage.
     local: Vector = field(default_factory=dict)
-    #: The last counter this replica gave in this model.
-    own_counter: int = 0
     #: What the peer has, as far as it said or was sent; None until its first REQUEST.
     peer: Vector | None = None
     #: What the peer knows of ``local``.
@@ -47,6 +44,8 @@ class ModelLink:
     #: Batches of the peer that are being applied.
     applying: int = 0
     serve: Serve | None = None
+    #: A batch is being read for the peer: one at a time.
+    reading: bool = False
     pushing: bool = False
     announce_pending: bool = False
     #: What the peer has committed, by its own word.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from p2p_replication.protocol import effects as fx
-from p2p_replication.protocol.changes import MAX_INTEGER, PushBatch, ReadBatch, check_rows, check_vector
+from p2p_replication.protocol.changes import MAX_INTEGER, MAX_VECTOR, PushBatch, ReadBatch, check_batch, check_vector
 from p2p_replication.protocol.credit import Credit
 from p2p_replication.protocol.framing import Decoder, Encoder, RemoteProtocolError
 from p2p_replication.protocol.introduction import SessionConfig, check_hello, disagreement
@@ -31,6 +31,10 @@ from p2p_replication.protocol.model_link import ModelLink, Serve
 from p2p_replication.protocol.phases import ALLOWED, Phase
 from p2p_replication.protocol.version_vector import Vector, joined
 
+#: What may wait for our decision to let a peer in: messages, and their bytes.
+MAX_EARLY = 1000
+MAX_EARLY_BYTES = 8 * 1024 * 1024
+
 
 class Session:
     """One connection to one peer, for all models of a pool.
@@ -47,8 +51,9 @@ class Session:
         self.bytes_in = self.bytes_out = 0
         self._encoder, self._decoder = Encoder(), Decoder()
         self._effects: list[fx.Effect] = []
-        self._early: list[Message] = []
-        self._heard = self._pinged = now
+        #: What came before we decided to let the peer in, with its unpacked size.
+        self._early: list[tuple[Message, int]] = []
+        self._opened = self._heard = self._pinged = now
         self._pull_deadline: float | None = None
         self._serial = 0
         self._credit = Credit(config.window)
@@ -69,33 +74,27 @@ class Session:
             return
         self._heard = now
         self.bytes_in += len(frame)
-        self._message_bytes += len(frame)
         try:
-            message = self._decoder.feed(frame)
+            message = self._decoder.feed(frame, ALLOWED[self.phase])
         except RemoteProtocolError as error:
             self._broken(error)
             return
         if message is not None:
+            self._message_bytes = self._decoder.unpacked
             self._handle(message, now)
-            self._message_bytes = 0
 
-    def accept(self, vectors: Mapping[str, tuple[Vector, int]], now: float) -> None:
-        """Let the introduced peer in.
-
-        Args:
-            vectors: for each of our models, what this replica has and the last own counter in it.
-        """
+    def accept(self, vectors: Mapping[str, Vector], now: float) -> None:
+        """Let the introduced peer in. ``vectors``: for each of our models, what this replica has."""
         if self.phase is not Phase.INTRODUCED or self.peer is None:
             return
         self.phase = Phase.OPEN
-        for label, (vector, own_counter) in vectors.items():
+        for label, vector in vectors.items():
             if label in self.links:
                 self.links[label].local = dict(vector)
-                self.links[label].own_counter = own_counter
         for label in self.links:
             self._want(label, initial=True)
         early, self._early = self._early, []
-        for message in early:
+        for message, self._message_bytes in early:
             if self.phase is Phase.OPEN:
                 self._handle(message, now)
 
@@ -115,10 +114,14 @@ class Session:
     def changes_read(self, model: str, round: int, batch: ReadBatch) -> None:
         """Give back what ``ReadChanges`` asked for."""
         link = self.links.get(model)
-        if link is None or link.serve is None or link.serve.round != round or self.phase is not Phase.OPEN:
+        if link is None or self.phase is not Phase.OPEN:
             return
+        link.reading = False
         serve = link.serve
-        serve.reading, serve.after = False, batch.to_seq
+        if serve is None or serve.round != round:
+            self._serve_more()  # The peer has begun another pull meanwhile.
+            return
+        serve.after = batch.to_seq
         serve.remaining = batch.remaining if batch.remaining is not None else max(serve.remaining - batch.count, 0)
         self._send_changes(link, round, batch, 0, batch.vector, serve.remaining)
         link.rows_out += batch.count
@@ -143,8 +146,10 @@ class Session:
         if batch.rows is None:
             self._announce(link)
             return
+        if batch.push_to <= batch.push_from:
+            return
         claim = {batch.origin: batch.push_to}
-        if link.peer.get(batch.origin, 0) == batch.push_from and batch.push_to > batch.push_from:
+        if link.peer.get(batch.origin, 0) == batch.push_from:
             read = ReadBatch(self.config.start, 0, 0, batch.rows, batch.count, None)
             self._send_changes(link, 0, read, batch.push_from, claim, 0)
             link.rows_out += batch.count
@@ -165,31 +170,29 @@ class Session:
         if link is None:
             return
         link.applying -= 1
-        if self._pull_deadline is not None:
-            self._pull_deadline = now + self.config.pull_timeout
+        self._pull_goes_on(link, changes.round, now)
         link.rows_in += len(changes.rows.keys)
         link.local = joined(link.local, vector)
         if changes.claim is not None:
-            link.announced = joined(link.announced, changes.claim)
+            link.announced = joined(link.announced, self._foreign(changes.claim))
             if taken:
                 link.peer_has(changes.claim)
                 # The peer knows that we have what it claimed for us.
                 link.told = joined(link.told, changes.claim)
-        if changes.round and changes.round == link.round and link.pulling and (changes.claim is not None or not taken):
-            link.pulling, link.pulled_once = False, link.pulled_once or taken
-            link.remaining = 0
-            self._pull_deadline = None
-            self._effects.append(fx.PullDone(model))
-        if not taken or (not link.pulling and link.lacks_announced()):
+        if link.pulling and changes.round == link.round and (changes.claim is not None or not taken):
+            link.pulled_once = link.pulled_once or taken
+            self._end_pull(link)
+        if not taken:
+            self._want(model, initial=changes.round > 0)
+        elif not link.pulling and link.lacks_announced():
             self._want(model)
 
-    def local_changed(self, model: str, vector: Vector, own_counter: int) -> None:
+    def local_changed(self, model: str, vector: Vector) -> None:
         """Storage has new versions: own ones that were posted, or others' that were applied."""
         link = self.links.get(model)
         if link is None:
             return
         link.local = joined(link.local, vector)
-        link.own_counter = max(link.own_counter, own_counter)
         if self.phase is Phase.OPEN:
             self._tell(link)
 
@@ -205,6 +208,9 @@ class Session:
         if now - self._heard >= self.config.timeout:
             self.close(f"no sign of life for {self.config.timeout:g} s", is_error=True)
             return
+        if self.phase in (Phase.HELLO, Phase.AUTH) and now - self._opened >= self.config.introduction_timeout:
+            self.close(f"no introduction within {self.config.introduction_timeout:g} s", is_error=True)
+            return
         if self._pull_deadline is not None and now >= self._pull_deadline:
             self.close(f"no answer to a pull within {self.config.pull_timeout:g} s", is_error=True)
             return
@@ -217,9 +223,10 @@ class Session:
 
     def refuse_model(self, model: str, text: str) -> None:
         """End one model's part in this session, on both sides."""
-        if self.links.pop(model, None) is not None:
+        link = self.links.pop(model, None)
+        if link is not None:
             self._effects.append(fx.PeerError(text, model))
-            self._effects.append(fx.PullDone(model))
+            self._end_pull(link)
             self._send(Error("model", text, model))
 
     def close(self, reason: str, *, code: str = "", is_error: bool = False) -> None:
@@ -262,8 +269,8 @@ class Session:
             case Error():
                 self._on_error(message)
             case _ if self.phase is Phase.INTRODUCED:
-                self._early.append(message)
-                if len(self._early) > 1000:
+                self._early.append((message, self._message_bytes))
+                if len(self._early) > MAX_EARLY or sum(size for _, size in self._early) > MAX_EARLY_BYTES:
                     raise RemoteProtocolError("too many messages before the introduction was over")
             case State():
                 self._on_state(message)
@@ -306,8 +313,9 @@ class Session:
         text = f"the peer says: {error.text[:500]}"
         if error.model:
             self._effects.append(fx.PeerError(text, error.model))
-            if self.links.pop(error.model, None) is not None:
-                self._effects.append(fx.PullDone(error.model))
+            link = self.links.pop(error.model, None)
+            if link is not None:
+                self._end_pull(link)
         else:
             self._closed(text, True)
 
@@ -316,7 +324,10 @@ class Session:
         if link is None:
             return
         check_vector(state.vector)
-        link.announced = joined(link.announced, state.vector)
+        link.announced = joined(link.announced, self._foreign(state.vector))
+        if len(link.announced) > MAX_VECTOR:
+            raise RemoteProtocolError(f"more than {MAX_VECTOR} origins announced")
+        link.confirmed = joined(link.confirmed, state.vector)
         if link.peer is not None:
             link.peer_has(state.vector)
         if link.lacks_announced() and not link.applying:
@@ -327,11 +338,15 @@ class Session:
         if link is None:
             return
         check_vector(request.vector)
-        if not 0 <= request.cursor_seq <= MAX_INTEGER or not 0 <= request.batch_size <= 100_000 or request.round < 1:
+        if (
+            not 0 <= request.cursor_seq <= MAX_INTEGER
+            or not 0 <= request.batch_size <= 100_000
+            or (request.round < 1 or len(request.cursor_start) > 16)
+        ):
             raise RemoteProtocolError("a REQUEST with numbers out of range")
         link.peer = dict(request.vector)
         link.confirmed = joined(link.confirmed, request.vector)
-        link.announced = joined(link.announced, request.vector)
+        link.announced = joined(link.announced, self._foreign(request.vector))
         link.told = {}
         link.serve = Serve(
             request.round, dict(request.vector), request.cursor_start, request.cursor_seq, request.batch_size
@@ -345,13 +360,14 @@ class Session:
         if link is None:
             self._send(Ack(changes.serial, False))  # Refused meanwhile; its credit must not be lost to other models.
             return
-        check_rows(changes.rows)
-        if changes.claim is not None:
-            check_vector(changes.claim)
-        if changes.round:
-            if self._pull_deadline is not None:
-                self._pull_deadline = now + self.config.pull_timeout
+        assert self.peer is not None
+        check_batch(changes, self.peer.start)
+        if changes.round and changes.round == link.round:
             link.remaining = max(changes.remaining, 0)
+            if changes.claim is not None:
+                # This is what the peer has in all: what it announced before and has not is forgotten.
+                link.announced = self._foreign(changes.claim)
+        self._pull_goes_on(link, changes.round, now)
         link.applying += 1
         self._credit.arrived(changes.serial, self._message_bytes)
         self._effects.append(fx.ApplyChanges(changes))
@@ -396,9 +412,9 @@ class Session:
     def _serve_more(self) -> None:
         for link in self.links.values():
             serve = link.serve
-            if serve is None or serve.reading or not self._credit.has_room:
+            if serve is None or link.reading or not self._credit.has_room:
                 continue
-            serve.reading = True
+            link.reading = True
             self._effects.append(
                 fx.ReadChanges(
                     link.label, serve.round, serve.vector, serve.after, serve.cursor_start, serve.cursor_seq,
@@ -421,6 +437,20 @@ class Session:
             claim, remaining, batch.rows,
         )  # fmt: skip
         self._credit.sent(self._serial, self._send(message), link.label, claim or {})
+
+    def _pull_goes_on(self, link: ModelLink, round: int, now: float) -> None:
+        if self._pull_deadline is not None and round and round == link.round:
+            self._pull_deadline = now + self.config.pull_timeout
+
+    def _end_pull(self, link: ModelLink) -> None:
+        if link.pulling:
+            self._pull_deadline = None
+        link.pulling, link.remaining = False, 0
+        self._effects.append(fx.PullDone(link.label))
+
+    def _foreign(self, vector: Mapping[str, int]) -> Vector:
+        """Leave out this start's own origin: of that nobody has more than we do, whatever a peer says."""
+        return {origin: counter for origin, counter in vector.items() if origin != self.config.start}
 
     def _want(self, model: str, *, initial: bool = False) -> None:
         link = self.links[model]

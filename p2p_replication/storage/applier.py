@@ -9,10 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from django.db import DatabaseError
+from django.db import DataError, IntegrityError, InterfaceError, ProgrammingError
 
 from p2p_replication.models.ledger import EntryStatus
-from p2p_replication.models.replica import Applying
 from p2p_replication.protocol.changes import ChangedRow, unpack_rows
 from p2p_replication.protocol.clock import is_too_far_ahead
 from p2p_replication.protocol.framing import RemoteProtocolError
@@ -21,16 +20,17 @@ from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.ledger import Entry, load_entries, save_entries
-from p2p_replication.storage.parking import CLOCK, REFUSED, forget_parked, note_parked, parked_keys
+from p2p_replication.storage.parking import CLOCK, REFUSED, forget_parked, note_parked
 from p2p_replication.storage.posting import post_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table_changes import TableChanges
+from p2p_replication.storage.unlogged import unlogged
 from p2p_replication.storage.vectors import move_cursor, raise_vector, vector_of
 from p2p_replication.storage.versions import state_of, store_state
 
-MARKER = Applying._meta.db_table
-#: What a database raises for a row that it can't take.
-REFUSALS = (DatabaseError, OverflowError, ValueError, TypeError)
+#: What a database raises for a row that it can't take. Not OperationalError: a locked database or a full disk is no
+#: fault of the row.
+REFUSALS = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, ValueError, TypeError)
 
 
 @dataclass
@@ -87,39 +87,6 @@ def apply_changes(
     if outcome.changed or changes.claim:
         database.note_changed([stream.label])
     return outcome
-
-
-def retry_parked(database: ReplicaDatabase, stream: StreamStore, limit: int = 500) -> int:
-    """Try parked entries again; return how many are parked no more."""
-    ended, after = 0, 0
-    while page := parked_keys(database, stream, min(limit, 100), after):
-        after = page[-1][0]
-        for key in [key for _, key in page]:
-            try:
-                with database.writing(), _marked(database):
-                    post_keys(database, stream, [key])
-                    entry = load_entries(database.connection, stream.id, [key]).get(key)
-                    if entry is None or entry.status != EntryStatus.PARKED:
-                        continue
-                    state = state_of(stream, entry, None)
-                    if is_too_far_ahead(state.latest(), database.now_ms(), database.max_skew_ms):
-                        continue
-                    plan = TableChanges(stream)
-                    plan.add(key, state, stream.table.read([key]).get(key))
-                    if plan.refused():
-                        continue
-                    plan.write()
-                    _store(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED)
-                    save_entries(database.connection, stream.id, [entry])
-                    forget_parked(database, stream, [key])
-                    ended += 1
-                    database.note_changed([stream.label])
-            except REFUSALS:
-                continue
-        limit -= len(page)
-        if limit <= 0:
-            break
-    return ended
 
 
 def _key(stream: StreamStore, row: ChangedRow) -> str:
@@ -181,22 +148,6 @@ def _take_claim(database: ReplicaDatabase, stream: StreamStore, declaration: int
     return True
 
 
-class _marked:
-    """The marker that keeps the triggers from logging the applier's writes; gone before the commit."""
-
-    def __init__(self, database: ReplicaDatabase) -> None:
-        self.database = database
-
-    def __enter__(self) -> None:
-        with self.database.connection.cursor() as cursor:
-            cursor.execute(f"INSERT INTO {MARKER} (id) VALUES (1)")
-
-    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
-        if error is None:
-            with self.database.connection.cursor() as cursor:
-                cursor.execute(f"DELETE FROM {MARKER}")
-
-
 def _apply_slice(
     database: ReplicaDatabase, stream: StreamStore, rows: Sequence[tuple[str, ChangedRow]], refusal: str
 ) -> _Slice:
@@ -241,7 +192,7 @@ def _apply_slice(
     if not touched:
         return done
     done.parked.update(plan.refused())
-    with _marked(database):
+    with unlogged(database):
         plan.write()
     seq = database.take_sequence(len(touched))
     for entry, state in touched:
@@ -249,7 +200,7 @@ def _apply_slice(
         if entry.key in done.parked:
             store_state(stream, entry, state, EntryStatus.PARKED)
         else:
-            _store(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED)
+            settle_entry(stream, entry, state)
     save_entries(database.connection, stream.id, [entry for entry, _ in touched])
     if done.parked:
         note_parked(database, stream, done.parked)
@@ -260,7 +211,8 @@ def _apply_slice(
     return done
 
 
-def _store(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> None:
-    store_state(stream, entry, state, status)
-    if status == EntryStatus.PRESENT:
+def settle_entry(stream: StreamStore, entry: Entry, state: RowState) -> None:
+    """Write a state that the table now holds (or, of a deleted row, no more) into its entry."""
+    store_state(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED)
+    if state.alive:
         entry.digest = stream.digest_of_values(entry.layout, state.values)

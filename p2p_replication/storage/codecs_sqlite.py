@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import datetime
 import decimal
 from typing import Any
 
-from django.conf import settings
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.storage.codecs import Convert, FieldCodec, base_field, wire_type
 
-_EPOCH = datetime.datetime(1970, 1, 1)
-_MICROSECOND = datetime.timedelta(microseconds=1)
+#: Begins a raw value that would be taken for another one on the wire.
+_ODD = "\x00"
+_ODD_BLOB = _ODD + "blob:"
+_ODD_TEXT = _ODD + "text:"
+
+
+def read_any_text(connection: BaseDatabaseWrapper) -> None:
+    """Let a connection give text that is no UTF-8 as bytes: SQLite takes any, and one row must not stop all others."""
+    connection.ensure_connection()
+    connection.connection.text_factory = _text_or_bytes
+
+
+def _text_or_bytes(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def codec_for(field: models.Field[Any, Any]) -> FieldCodec:
@@ -29,27 +43,37 @@ def _conversions(field: models.Field[Any, Any], kind: str) -> tuple[Convert | No
         return _uuid_to_wire, _uuid_from_wire
     if kind == "boolean":
         return _boolean_to_wire, _boolean_from_wire
-    if kind == "datetime" and settings.USE_TZ:
-        return _datetime_to_wire, _datetime_from_wire
     if isinstance(field, models.DecimalField):
         return _decimal_to_wire(field), None
-    # Text, integers, floats, bytes, JSON text, ISO dates and times, microseconds: as they are.
+    # Text, integers, floats, bytes, JSON text, microseconds, dates and times as the text that Django writes (aware
+    # ones in UTC): as they are.
     return None, None
 
 
 def _uuid_to_wire(raw: Any) -> Any:
-    if type(raw) is str and len(raw) == 32:
-        try:
-            packed = bytes.fromhex(raw)
-        except ValueError:
-            return raw
-        if len(packed) == 16 and packed.hex() == raw:
-            return packed
-    return raw
+    """A UUID is 16 bytes on the wire; a blob or an odd text that a raw statement wrote is marked as such."""
+    if type(raw) is str:
+        if len(raw) == 32:
+            try:
+                packed = bytes.fromhex(raw)
+            except ValueError:
+                return raw
+            if packed.hex() == raw:
+                return packed
+        return _ODD_TEXT + raw if raw.startswith(_ODD) else raw
+    return _ODD_BLOB + raw.hex() if type(raw) is bytes else raw
 
 
 def _uuid_from_wire(value: Any) -> Any:
-    return value.hex() if type(value) is bytes and len(value) == 16 else value
+    if type(value) is bytes:
+        if len(value) != 16:
+            raise ValueError(f"{value!r} is no UUID")
+        return value.hex()
+    if type(value) is str and value.startswith(_ODD):
+        if value.startswith(_ODD_BLOB):
+            return bytes.fromhex(value[len(_ODD_BLOB) :])
+        return value[len(_ODD_TEXT) :]
+    return value
 
 
 def _boolean_to_wire(raw: Any) -> Any:
@@ -58,28 +82,6 @@ def _boolean_to_wire(raw: Any) -> Any:
 
 def _boolean_from_wire(value: Any) -> Any:
     return int(value) if type(value) is bool else value
-
-
-def _datetime_to_wire(raw: Any) -> Any:
-    """Microseconds since the epoch, where the text is the one Django writes for an aware datetime."""
-    if type(raw) is not str:
-        return raw
-    try:
-        moment = datetime.datetime.fromisoformat(raw)
-    except ValueError:
-        return raw
-    if moment.tzinfo is not None or str(moment) != raw:
-        return raw
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def _datetime_from_wire(value: Any) -> Any:
-    if type(value) is not int:
-        return value
-    try:
-        return str(_EPOCH + value * _MICROSECOND)
-    except OverflowError as error:
-        raise ValueError(f"{value} microseconds since 1970 is no date that Python knows") from error
 
 
 def _decimal_to_wire(field: models.DecimalField[Any, Any]) -> Convert:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from django.db.models import F
 
-from p2p_replication.models.ledger import EntryStatus, LedgerEntry, Parking
+from p2p_replication.models.ledger import LedgerEntry, Parking
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 
 MISSING_PARENT = "missing parent"
@@ -34,13 +34,3 @@ def note_parked(database: ReplicaDatabase, stream: StreamStore, reasons: dict[st
 def forget_parked(database: ReplicaDatabase, stream: StreamStore, keys: Iterable[str]) -> None:
     """The entries are parked no more."""
     Parking.objects.using(database.alias).filter(entry__stream=stream.id, entry__key__in=list(keys)).delete()
-
-
-def parked_keys(database: ReplicaDatabase, stream: StreamStore, limit: int, after: int = 0) -> list[tuple[int, str]]:
-    """Return ``(seq, key)`` of parked entries, oldest first."""
-    return list(
-        LedgerEntry.objects.using(database.alias)
-        .filter(stream=stream.id, status=EntryStatus.PARKED, seq__gt=after)
-        .order_by("seq")
-        .values_list("seq", "key")[:limit]
-    )

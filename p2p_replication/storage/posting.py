@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,8 +14,11 @@ from p2p_replication.models.replica import Replica
 from p2p_replication.protocol.clock import ADOPTED, NEVER, next_clock
 from p2p_replication.storage.digests import differing
 from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries
+from p2p_replication.storage.parking import forget_parked
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import WireRow
+
+logger = logging.getLogger("p2p_replication.storage")
 
 LOG = ChangeLogEntry._meta.db_table
 REPLICA = Replica._meta.db_table
@@ -128,6 +132,9 @@ def post_entries(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> Post
     posted = Posted(entries=len(entries))
     by_stream: dict[int, dict[str, list[tuple[LogEntry, int]]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
+        if type(entry.key) is not str:
+            logger.error("a row of stream %s can't replicate, as its key is no UTF-8 text: %r", entry.stream, entry.key)
+            continue
         # Wall clocks are turned into clocks in log order, over all streams.
         by_stream[entry.stream][entry.key].append((entry, database.wall_clock.clock(entry.wall)))
     for number, by_key in by_stream.items():
@@ -143,6 +150,7 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     ledger = load_entries(database.connection, stream.id, keys)
     rows = stream.table.read(keys)
     unsettled = Replica.objects.using(database.alias).values_list("unsettled_through", flat=True).get()
+    parked = [key for key, entry in ledger.items() if entry.status == EntryStatus.PARKED]
     changed: list[Entry] = []
     for key, log in by_key.items():
         entry = fold(stream, key, ledger.get(key), rows.get(key), log, unsettled)
@@ -152,6 +160,8 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
         return False
     give_dots(database, stream, changed)
     save_entries(database.connection, stream.id, changed)
+    if ended := [key for key in parked if ledger[key].status != EntryStatus.PARKED]:
+        forget_parked(database, stream, ended)
     return True
 
 
@@ -243,8 +253,10 @@ def _written_fields(stream: StreamStore, entry: Entry, item: LogEntry, before: b
     if not before:
         return set(stream.table.names)
     names = stream.layout_fields(entry.layout)
+    # An INSERT writes also the fields that nobody had given a value before.
+    new = set(stream.table.names) - set(names) if item.operation == Operation.INSERT else set()
     known = {names[i] for i in differing(before, stream.digest(entry, row)) if i < len(names)}
-    return known & set(stream.table.names)
+    return (known | new) & set(stream.table.names)
 
 
 def _settle(stream: StreamStore, entry: Entry, row: WireRow | None, clocks: dict[str, int], written: set[str]) -> None:

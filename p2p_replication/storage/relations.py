@@ -11,6 +11,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from p2p_replication.storage.ledger import chunks, marks
 from p2p_replication.storage.table import ModelTable
 
+#: Keys that a transaction is about to write, by ``(table, key column)``.
+Arriving = Mapping[tuple[str, str], set[str]]
+
 
 class Relations:
     """The foreign keys of one model, in both directions."""
@@ -44,7 +47,7 @@ class Relations:
                     cascade = bool(child._meta.auto_created)
                     self.children.append((child._meta.label, quote(child._meta.db_table), quote(column), cascade))
 
-    def missing_parents(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+    def missing_parents(self, rows: Iterable[tuple[str, Mapping[str, Any]]], arriving: Arriving) -> dict[str, str]:
         """Return ``{key: what is missing}`` for the rows whose parents are not in the database (or among the rows)."""
         rows = list(rows)
         missing: dict[str, str] = {}
@@ -56,6 +59,7 @@ class Relations:
                 if value is not None:
                     wanted.setdefault(convert(value) if convert else value, []).append(key)
             absent = wanted.keys() - self._values(parent_table, column, list(wanted))
+            absent -= arriving.get((parent_table, column), set())
             if parent_table == self.table.name and column == self.table.key_column:
                 absent -= {key for key, _ in rows} - missing.keys()
             for parent in absent:
@@ -63,20 +67,26 @@ class Relations:
         return missing
 
     def still_referenced(self, keys: list[str]) -> dict[str, str]:
-        """Return ``{key: who refers to it}`` for rows that can't be deleted yet; automatic many-to-many rows go."""
+        """Return ``{key: who refers to it}`` for rows that can't be deleted yet."""
         blocked: dict[str, str] = {}
         for label, child_table, column, cascade in self.children:
+            if cascade:
+                continue
+            if child_table == self.table.name:
+                blocked.update(self._outside_references(keys, column, label))
+            else:
+                blocked.update(dict.fromkeys(map(str, self._values(child_table, column, keys)), label))
+        return blocked
+
+    def delete_links(self, keys: list[str]) -> None:
+        """Delete the automatic many-to-many rows of rows that are about to go."""
+        for _, child_table, column, cascade in self.children:
             if cascade:
                 with self.connection.cursor() as cursor:
                     for chunk in chunks(keys):
                         cursor.execute(
                             f"DELETE FROM {child_table} WHERE {column} IN ({marks(len(chunk))})", list(chunk)
                         )
-            elif child_table == self.table.name:
-                blocked.update(self._outside_references(keys, column, label))
-            else:
-                blocked.update(dict.fromkeys(map(str, self._values(child_table, column, keys)), label))
-        return blocked
 
     def _outside_references(self, keys: list[str], column: str, label: str) -> dict[str, str]:
         """References from rows of the same table that stay."""

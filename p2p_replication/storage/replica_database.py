@@ -17,6 +17,7 @@ from p2p_replication.models.ledger import FieldLayout, Stream
 from p2p_replication.models.replica import Origin, Replica, Start
 from p2p_replication.protocol.clock import WallClock
 from p2p_replication.registry import registry
+from p2p_replication.storage.codecs_sqlite import read_any_text
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
 from p2p_replication.storage.relations import Relations
@@ -227,6 +228,7 @@ def prepare_connection(connection: BaseDatabaseWrapper) -> None:
     if connection.vendor == "sqlite":
         # The default, DEFERRED, can fail at its first write, whatever the time-out (STYLE, trap 14).
         connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
+        read_any_text(connection)
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA busy_timeout=20000")

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import UniqueConstraint
 
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.registry import Options
@@ -21,6 +22,7 @@ class ModelTable:
     """Rows of one model, by key text (as the triggers log it) and wire values."""
 
     def __init__(self, connection: BaseDatabaseWrapper, options: Options) -> None:
+        present = existing_columns(connection, options.model._meta.db_table)
         self.connection = connection
         self.options = options
         self.label = options.label
@@ -31,16 +33,21 @@ class ModelTable:
         assert meta.pk is not None
         self.key = codec_for(meta.pk)
         self.key_column = quote(self.key.column)
-        self.codecs: dict[str, FieldCodec] = {f.name: codec_for(f) for f in options.fields()}
+        #: The fields that travel and that the table really has: a reversed migration leaves the model with more.
+        fields = [f for f in options.fields() if f.column in present]
+        self.codecs: dict[str, FieldCodec] = {f.name: codec_for(f) for f in fields}
         self.names: tuple[str, ...] = tuple(self.codecs)
         self._columns = {name: quote(codec.column) for name, codec in self.codecs.items()}
         self._to_wire = [(i, codec.to_wire) for i, codec in enumerate(self.codecs.values()) if codec.to_wire]
         #: Foreign keys to replicated models (and to this one): ``{field name: model label}``.
         self.parents: dict[str, type[models.Model]] = {
-            f.name: f.related_model
-            for f in options.fields()
-            if f.remote_field is not None and isinstance(f.related_model, type)
+            f.name: f.related_model for f in fields if f.remote_field is not None and isinstance(f.related_model, type)
         }
+
+        unique = {f.name for f in fields if f.unique}
+        unique.update(*meta.unique_together, *(c.fields for c in meta.constraints if isinstance(c, UniqueConstraint)))
+        #: Unique fields that can be emptied before several rows swap their values.
+        self.free_first = [f.name for f in fields if f.null and f.name in unique]
 
     def select_list(self, alias: str) -> str:
         """Return the field columns for a SELECT. The unary plus keeps the driver from converting by declared type."""
@@ -128,6 +135,15 @@ class ModelTable:
                 f"UPDATE {self.name} SET {', '.join(assignments)} WHERE {self.key_column} = %s", [*params, key]
             )
 
+    def set_null(self, name: str, keys: Sequence[str]) -> None:
+        with self.connection.cursor() as cursor:
+            for chunk in chunks(keys):
+                cursor.execute(
+                    f"UPDATE {self.name} SET {self._columns[name]} = NULL "
+                    f"WHERE {self.key_column} IN ({marks(len(chunk))})",
+                    list(chunk),
+                )
+
     def delete(self, keys: Sequence[str]) -> None:
         with self.connection.cursor() as cursor:
             for chunk in chunks(keys):
@@ -137,6 +153,12 @@ class ModelTable:
         field = self.options.model._meta.get_field(name)
         assert isinstance(field, models.Field)
         return field.get_db_prep_save(field.get_default(), self.connection)
+
+
+def existing_columns(connection: BaseDatabaseWrapper, table: str) -> set[str]:
+    """Return the columns that a table has in the database."""
+    with connection.cursor() as cursor:
+        return {column.name for column in connection.introspection.get_table_description(cursor, table)}
 
 
 def codec_factory(connection: BaseDatabaseWrapper) -> Any:

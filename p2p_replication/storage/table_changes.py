@@ -7,6 +7,7 @@ from typing import Any
 
 from p2p_replication.protocol.row_state import RowState, same_value
 from p2p_replication.storage.parking import MISSING_PARENT, REFERENCED
+from p2p_replication.storage.relations import Arriving
 from p2p_replication.storage.replica_database import StreamStore
 from p2p_replication.storage.table import WireRow
 
@@ -37,13 +38,17 @@ class TableChanges:
             if changed:
                 self.updates[key] = changed
 
-    def refused(self) -> dict[str, tuple[str, str]]:
-        """Take out the rows whose parents are missing, and deletes of rows that others refer to: ``{key: why}``."""
+    def refused(self, arriving: Arriving | None = None) -> dict[str, tuple[str, str]]:
+        """Take out the rows whose parents are missing, and deletes of rows that others refer to: ``{key: why}``.
+
+        Args:
+            arriving: keys that are written in the same transaction, by ``(table, key column)``.
+        """
         refused: dict[str, tuple[str, str]] = {}
         relations = self.stream.relations
         # A parent of the same table may be taken out itself: then its children are next.
         while relations.parents and (self.inserts or self.updates):
-            missing = relations.missing_parents([*self.inserts.items(), *self.updates.items()])
+            missing = relations.missing_parents([*self.inserts.items(), *self.updates.items()], arriving or {})
             if not missing:
                 break
             for key, parent in missing.items():
@@ -61,7 +66,12 @@ class TableChanges:
         table = self.stream.table
         # First what frees unique values, then what takes them.
         if self.deletes:
+            self.stream.relations.delete_links(list(self.deletes))
             table.delete(list(self.deletes))
+        for name in table.free_first:
+            swapping = [key for key, values in self.updates.items() if name in values]
+            if len(swapping) > 1:
+                table.set_null(name, swapping)
         for key, values in self.updates.items():
             table.update(key, values)
         table.insert(list(self.inserts.items()))

@@ -16,7 +16,11 @@ def own_vector(database: ReplicaDatabase, stream: StreamStore) -> Vector:
 def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int) -> Vector:
     """Return this replica's vector of a model in a pool: what it took from peers, and its own."""
     taken = Declaration.objects.using(database.alias).values_list("vector", flat=True).filter(pk=declaration).first()
-    return joined(taken or {}, own_vector(database, stream))
+    vector = joined(taken or {}, own_vector(database, stream))
+    # Of this start nobody knows more than we do, whatever a peer says.
+    own = own_vector(database, stream).get(database.start)
+    vector.pop(database.start, None)
+    return {**vector, database.start: own} if own else vector
 
 
 def raise_vector(database: ReplicaDatabase, declaration: int, claim: Vector) -> None:

@@ -21,9 +21,9 @@ from p2p_replication.models.pool import PoolError
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.peer_rows import PeerRows
-from p2p_replication.storage.applier import retry_parked
 from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.retry import retry_parked
 from p2p_replication.worker.leases import release_lease, take_lease
 from p2p_replication.worker.opening import check_migrations, install_capture, open_database
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
@@ -189,8 +189,7 @@ class PoolSupervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._retry.wait(), RETRY_PARKED)
             self._retry.clear()
-            for stream in self.database.streams.values():
-                await self.thread.run(retry_parked, self.database, stream)
+            await self.thread.run(retry_parked, self.database)
             await asyncio.sleep(0.25)
 
     # -- changes -----------------------------------------------------------------------------------------------------

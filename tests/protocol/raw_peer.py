@@ -126,7 +126,7 @@ class RawPeer:
 
     def accept(self, vector: dict[str, int] | None = None) -> None:
         labels = [offer.label for offer in self.session.config.models]
-        self.session.accept({label: (vector or {}, (vector or {}).get("us", 0)) for label in labels}, self.now)
+        self.session.accept({label: vector or {} for label in labels}, self.now)
         self.look()
 
     # -- what a correct peer says --------------------------------------------------------------------------------------

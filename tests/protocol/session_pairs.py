@@ -175,20 +175,19 @@ class Member:
         found = {label: self.vectors()[label] for label in labels}
         self.world.time.later(self.world.draw(self.world.pace.work), lambda: self._tell(found))
 
-    def _tell(self, found: dict[str, tuple[dict[str, int], int]]) -> None:
+    def _tell(self, found: dict[str, dict[str, int]]) -> None:
         self._refreshing = False
         if not self.running:
             return
         for end in list(self.ends):
-            for label, (vector, own_counter) in found.items():
-                end.session.local_changed(label, vector, own_counter)
+            for label, vector in found.items():
+                end.session.local_changed(label, vector)
             end.carry_out()
         if self._stale:
             self.changed(set())
 
-    def vectors(self) -> dict[str, tuple[dict[str, int], int]]:
-        vectors = {label: self.storage.vector(label) for label in self.storage.streams}
-        return {label: (vector, vector.get(self.storage.start, 0)) for label, vector in vectors.items()}
+    def vectors(self) -> dict[str, dict[str, int]]:
+        return {label: self.storage.vector(label) for label in self.storage.streams}
 
 
 class End:

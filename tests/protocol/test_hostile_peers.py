@@ -133,7 +133,7 @@ def test_a_push_that_finds_nothing_is_not_asked_for_again():
     peer = RawPeer().open({"us": 5})
     peer.ask({"us": 5})
     peer.read(0, vector={"us": 5})
-    peer.session.local_changed("m", {"us": 10**15}, 10**15)
+    peer.session.local_changed("m", {"us": 10**15})
     peer.look()
     reads = 0
     while peer.wanted(fx.ReadPush) and reads < 20:

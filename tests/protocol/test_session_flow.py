@@ -122,7 +122,7 @@ def test_the_last_batch_of_a_pull_ends_it():
 
 def test_own_changes_are_pushed_to_a_peer_that_has_those_before():
     peer = caught_up({"us": 5})
-    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.session.local_changed("m", {"us": 6})
     peer.look()
     assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
     peer.read_push(5, 6, some_rows(1))
@@ -134,7 +134,7 @@ def test_own_changes_are_pushed_to_a_peer_that_has_those_before():
 def test_own_changes_wait_while_the_peer_pulls_and_follow_it():
     peer = RawPeer().open({"us": 5})
     peer.ask()
-    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.session.local_changed("m", {"us": 6})
     peer.look()
     assert not peer.wanted(fx.ReadPush)
     peer.read(5, vector={"us": 5})
@@ -143,7 +143,7 @@ def test_own_changes_wait_while_the_peer_pulls_and_follow_it():
 
 def test_nothing_is_pushed_before_the_peer_has_said_what_it_has():
     peer = RawPeer().open({"us": 5})
-    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.session.local_changed("m", {"us": 6})
     peer.tick(0.05)
     assert not peer.wanted(fx.ReadPush)
     assert not peer.heard(State)
@@ -152,7 +152,7 @@ def test_nothing_is_pushed_before_the_peer_has_said_what_it_has():
 def test_changes_written_during_a_push_follow_in_another():
     peer = caught_up({"us": 5})
     for counter in (6, 7):
-        peer.session.local_changed("m", {"us": counter}, counter)
+        peer.session.local_changed("m", {"us": counter})
         peer.look()
     assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
     peer.read_push(5, 6, some_rows(1))
@@ -161,7 +161,7 @@ def test_changes_written_during_a_push_follow_in_another():
 
 def test_too_many_changes_for_a_push_are_announced():
     peer = caught_up({"us": 5})
-    peer.session.local_changed("m", {"us": 600}, 600)
+    peer.session.local_changed("m", {"us": 600})
     peer.look()
     peer.read_push(5, 5, None)
     assert peer.heard(State) == [State("m", {"us": 600})]
@@ -172,13 +172,13 @@ def test_too_many_changes_for_a_push_are_announced():
 def test_changes_of_others_are_announced_once_and_gathered():
     peer = caught_up({"us": 5})
     for counter in range(1, 20):
-        peer.session.local_changed("m", {"us": 5, "other": counter}, 5)
+        peer.session.local_changed("m", {"us": 5, "other": counter})
     peer.look()
     assert peer.session.wants_tick_soon
     peer.tick(0.05)
     assert peer.heard(State) == [State("m", {"other": 19})]
     assert not peer.session.wants_tick_soon
-    peer.session.local_changed("m", {"us": 5, "other": 19}, 5)
+    peer.session.local_changed("m", {"us": 5, "other": 19})
     peer.tick(0.05)
     assert not peer.heard(State)
 
@@ -186,7 +186,7 @@ def test_changes_of_others_are_announced_once_and_gathered():
 def test_what_the_peer_has_is_not_announced_to_it():
     peer = caught_up({"us": 5})
     peer.say(State("m", {"other": 19}))
-    peer.session.local_changed("m", {"us": 5, "other": 19}, 5)
+    peer.session.local_changed("m", {"us": 5, "other": 19})
     peer.tick(0.05)
     assert not peer.heard(State)
 
@@ -243,7 +243,7 @@ def test_a_full_window_turns_pushes_into_announcements():
     peer = RawPeer(window=100).open({"us": 5})
     peer.ask()
     peer.read(20, vector={"us": 5}, size=100)
-    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.session.local_changed("m", {"us": 6})
     peer.tick(0.05)
     assert not peer.wanted(fx.ReadPush)
     assert peer.heard(State) == [State("m", {"us": 6})]
@@ -252,7 +252,7 @@ def test_a_full_window_turns_pushes_into_announcements():
 def test_a_peer_that_says_it_has_a_change_has_confirmed_it():
     """It may have it from another peer: waiting until the pool is in sync must not wait for an ACK that never comes."""
     peer = caught_up({"us": 5})
-    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.session.local_changed("m", {"us": 6})
     peer.look()
     peer.read_push(5, 6, some_rows(1))
     (push,) = peer.heard(Changes)
@@ -266,7 +266,7 @@ def test_a_goodbye_ends_the_session_without_fault():
     assert peer.session.phase is Phase.CLOSED
     assert not peer.was_refused
     peer.session.connection_lost("again")
-    peer.session.local_changed("m", {"us": 6}, 6)
+    peer.session.local_changed("m", {"us": 6})
     peer.session.tick(100.0)
     peer.session.pull("m", {}, ("", 0), 100.0)
     peer.look()

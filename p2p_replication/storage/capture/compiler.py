@@ -7,6 +7,7 @@ column without a word, and then fails at the first write.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from p2p_replication.exceptions import ConfigurationError
 
 #: All our triggers begin with this.
 PREFIX = "p2p_"
+_NAME = re.compile(PREFIX + "[a-z]+[0-9]*_[0-9a-f]{12}_[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Trigger:
 def named(kind: str, table: str, body: str) -> str:
     """Return the name of a trigger: short enough for every database, whatever the table is called."""
     return f"{PREFIX}{kind}_{_hash(table)}_{_hash(body)}"
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a trigger of this name was made by us, whatever others begin like it."""
+    return _NAME.fullmatch(name) is not None
 
 
 def table_mark(table: str) -> str:

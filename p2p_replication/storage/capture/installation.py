@@ -91,7 +91,7 @@ def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
         elif stream.gaps.filter(closed_at=None).exists():
             found.append(Drift(options.label, "a gap in its capture is not reconciled yet"))
         else:
-            fields = _layout_fields(connection, ModelTable(connection, options))
+            fields = ModelTable(connection, options).names
             layout = stream.layout
             if layout is None or tuple(layout.fields) != fields:
                 found.append(Drift(options.label, "its fields have changed"))
@@ -110,7 +110,7 @@ def _install_one(connection: BaseDatabaseWrapper, options: Options) -> Reconcile
     using = connection.alias
     stream, created = Stream.objects.using(using).get_or_create(label=options.label)
     table = ModelTable(connection, options)
-    fields = _layout_fields(connection, table)
+    fields = table.names
     layout = FieldLayout.objects.using(using).filter(stream=stream, fields=list(fields)).order_by("pk").first()
     if layout is None:
         layout = FieldLayout.objects.using(using).create(stream=stream, fields=list(fields))
@@ -141,23 +141,14 @@ def _captured(connection: BaseDatabaseWrapper, using: str) -> Iterator[Options]:
             yield options
 
 
-def _layout_fields(connection: BaseDatabaseWrapper, table: ModelTable) -> tuple[str, ...]:
-    """Return the fields that the table really has."""
-    with connection.cursor() as cursor:
-        description = connection.introspection.get_table_description(cursor, table.options.model._meta.db_table)
-    columns = {column.name for column in description}
-    return tuple(name for name, codec in table.codecs.items() if codec.column in columns)
-
-
 def _compile(connection: BaseDatabaseWrapper, options: Options, stream: Stream) -> list[Trigger]:
     table = ModelTable(connection, options)
-    fields = _layout_fields(connection, table)
     assert stream.layout_id is not None
     name = options.model._meta.db_table
     target = CaptureTarget(
         table=name,
         key=table.key.column,
-        columns=tuple(table.codecs[field].column for field in fields),
+        columns=tuple(codec.column for codec in table.codecs.values()),
         unique=tuple(sqlite.unique_columns(connection, name)),
         stream=stream.pk,
         layout=stream.layout_id,

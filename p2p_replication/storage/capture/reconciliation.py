@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, FieldLayout, Operation, Stream
+from p2p_replication.protocol.row_state import same_value
 from p2p_replication.storage.capture.sqlite import NOW
+from p2p_replication.storage.codecs_sqlite import read_any_text
 from p2p_replication.storage.digests import differing, field_digests
 from p2p_replication.storage.ledger import TABLE
 from p2p_replication.storage.posting import BLOCK_BITS
@@ -40,6 +43,7 @@ def reconcile(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable
 
     Rows with entries in the log already are left to posting.
     """
+    read_any_text(connection)
     adopted = _log_missing(
         connection, stream, Operation.ADOPT,
         f"SELECT t.{table.key_column} FROM {table.name} t WHERE NOT EXISTS "
@@ -74,6 +78,7 @@ def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: Model
     """Log the rows whose content differs from their digest, field by field."""
     layouts = {layout.pk: tuple(layout.fields) for layout in FieldLayout.objects.using(connection.alias).all()}
     current = layouts[stream.layout_id] if stream.layout_id else table.names
+    made_up = _made_up_values(connection, table)
     found = 0
     last = 0
     while True:
@@ -93,6 +98,10 @@ def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: Model
                 fields = layouts.get(record[2], ())
                 now = field_digests([row.get(name) for name in fields])
                 names = {fields[i] for i in differing(bytes(record[3]), now) if i < len(fields)} & row.keys()
+                # A field that is new to the row: what the migration made up for all rows is nobody's write.
+                names |= {
+                    name for name, value in made_up.items() if name not in fields and not same_value(row[name], value)
+                }
                 bits = [current.index(name) for name in names if name in current]
                 found += bool(bits)
                 for block in sorted({bit // BLOCK_BITS for bit in bits}):
@@ -104,3 +113,37 @@ def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: Model
                     )
         if len(records) < PAGE:
             return found
+
+
+def _made_up_values(connection: BaseDatabaseWrapper, table: ModelTable) -> dict[str, Any]:
+    """Return what a migration that added a field has put into it, by field: its default, in wire form.
+
+    A callable's value of that time is not known any more: then it is what all rows have alike, if they do.
+    """
+    made_up: dict[str, Any] = {}
+    for name, codec in table.codecs.items():
+        field = table.options.model._meta.get_field(name)
+        assert isinstance(field, models.Field)
+        if not callable(field.default) and field.db_default is models.NOT_PROVIDED:
+            raw = field.get_db_prep_save(field.get_default(), connection)
+            made_up[name] = stored_form(connection, table, name, raw)
+            continue
+        with connection.cursor() as cursor:
+            column = connection.ops.quote_name(codec.column)
+            cursor.execute(f"SELECT DISTINCT +{column} FROM {table.name} LIMIT 2")
+            values = cursor.fetchall()
+        if len(values) == 1:
+            raw = values[0][0]
+            made_up[name] = codec.to_wire(raw) if codec.to_wire and raw is not None else raw
+    return made_up
+
+
+def stored_form(connection: BaseDatabaseWrapper, table: ModelTable, name: str, value: Any) -> Any:
+    """Return the wire form of a value as the column would hold it: SQLite changes it by the column's affinity."""
+    codec = table.codecs[name]
+    with connection.cursor() as cursor:
+        description = connection.introspection.get_table_description(cursor, table.options.model._meta.db_table)
+        kind = next(column.type_code for column in description if column.name == codec.column)
+        cursor.execute(f"SELECT CAST(%s AS {kind})" if kind in ("decimal", "real") else "SELECT %s", [value])
+        raw = cursor.fetchone()[0]
+    return codec.to_wire(raw) if codec.to_wire and raw is not None else raw

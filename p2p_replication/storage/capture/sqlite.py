@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import ChangeLogEntry, Operation
 from p2p_replication.models.replica import Applying
-from p2p_replication.storage.capture.compiler import PREFIX, CaptureTarget, Trigger, named
+from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, is_ours, named
 from p2p_replication.storage.posting import BLOCK_BITS
 
 LOG = ChangeLogEntry._meta.db_table
@@ -26,21 +26,15 @@ def triggers(target: CaptureTarget) -> list[Trigger]:
 def installed(connection: BaseDatabaseWrapper, table: str) -> dict[str, str]:
     """Return our triggers on a table as the database has them: ``{name: SQL}``."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE %s ESCAPE '!' AND tbl_name = %s",
-            [PREFIX.replace("_", "!_") + "%", table],
-        )
-        return dict(cursor.fetchall())
+        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s", [table])
+        return {name: sql for name, sql in cursor.fetchall() if is_ours(name)}
 
 
 def all_installed(connection: BaseDatabaseWrapper) -> dict[str, str]:
     """Return all our triggers in the database: ``{name: table}``."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' AND name LIKE %s ESCAPE '!'",
-            [PREFIX.replace("_", "!_") + "%"],
-        )
-        return dict(cursor.fetchall())
+        cursor.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
+        return {name: table for name, table in cursor.fetchall() if is_ours(name)}
 
 
 def unique_columns(connection: BaseDatabaseWrapper, table: str) -> list[tuple[str, ...]]:
@@ -74,12 +68,17 @@ def _parts(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
     yield "key", f"AFTER UPDATE OF {key}", f"OLD.{key} IS NOT NEW.{key}", moved
     for block in range((len(target.columns) + BLOCK_BITS - 1) // BLOCK_BITS):
         columns = target.columns[block * BLOCK_BITS : (block + 1) * BLOCK_BITS]
-        changes = [f"(OLD.{_q(c)} IS NOT NEW.{_q(c)} OR typeof(OLD.{_q(c)}) <> typeof(NEW.{_q(c)}))" for c in columns]
+        changes = [_differs(_q(column)) for column in columns]
         bitmap = " | ".join(f"({change} << {i})" for i, change in enumerate(changes))
         condition = f"OLD.{key} IS NEW.{key} AND ({' OR '.join(changes)})"
         body = _append(target, f"NEW.{key}", Operation.UPDATE.value, bitmap, block)
         yield f"upd{block}", f"AFTER UPDATE OF {', '.join(map(_q, columns))}", condition, body
     yield from _evictions(target)
+
+
+def _differs(column: str) -> str:
+    """Compare by content and type, not by the column's collation: ABC is not abc, whatever NOCASE says."""
+    return f"(OLD.{column} IS NOT NEW.{column} COLLATE BINARY OR typeof(OLD.{column}) <> typeof(NEW.{column}))"
 
 
 def _evictions(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:

@@ -1,0 +1,98 @@
+"""Trying parked rows again, together: rows that wait for each other come in at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from p2p_replication.models.ledger import EntryStatus, LedgerEntry
+from p2p_replication.protocol.clock import is_too_far_ahead
+from p2p_replication.storage.applier import REFUSALS, settle_entry
+from p2p_replication.storage.ledger import Entry, load_entries, save_entries
+from p2p_replication.storage.parking import forget_parked
+from p2p_replication.storage.posting import post_keys
+from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.table_changes import TableChanges
+from p2p_replication.storage.unlogged import unlogged
+from p2p_replication.storage.versions import state_of
+
+#: Parked rows that are looked at in one transaction.
+PAGE = 500
+
+
+def retry_parked(database: ReplicaDatabase) -> int:
+    """Try all parked entries again; return how many are parked no more."""
+    ended, after = 0, 0
+    while page := _page(database, after):
+        after = page[-1][0]
+        ended += _retry(database, [(stream, key) for _, stream, key in page])
+    return ended
+
+
+def _page(database: ReplicaDatabase, after: int) -> list[tuple[int, int, str]]:
+    return list(
+        LedgerEntry.objects.using(database.alias)
+        .filter(status=EntryStatus.PARKED, stream__in=list(database.by_number), pk__gt=after)
+        .order_by("pk")
+        .values_list("pk", "stream", "key")[:PAGE]
+    )
+
+
+def _retry(database: ReplicaDatabase, rows: Sequence[tuple[int, str]]) -> int:
+    """Apply as many of the rows as have everything they need; if the database refuses, try the halves."""
+    try:
+        with database.writing():
+            return _apply(database, rows)
+    except REFUSALS:
+        if len(rows) == 1:
+            return 0
+        middle = len(rows) // 2
+        return _retry(database, rows[:middle]) + _retry(database, rows[middle:])
+
+
+def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]]) -> int:
+    by_stream: dict[int, list[str]] = defaultdict(list)
+    for number, key in rows:
+        by_stream[number].append(key)
+    plans: list[tuple[StreamStore, TableChanges, dict[str, Entry]]] = []
+    for number, keys in by_stream.items():
+        stream = database.by_number[number]
+        post_keys(database, stream, keys)
+        entries = load_entries(database.connection, stream.id, keys)
+        present = stream.table.read(keys)
+        plan = TableChanges(stream)
+        candidates: dict[str, Entry] = {}
+        for key, entry in entries.items():
+            state = state_of(stream, entry, None)
+            ahead = is_too_far_ahead(state.latest(), database.now_ms(), database.max_skew_ms)
+            if entry.status == EntryStatus.PARKED and not ahead:
+                plan.add(key, state, present.get(key))
+                candidates[key] = entry
+        plans.append((stream, plan, candidates))
+    _take_out_what_still_waits(plans)
+    ended = 0
+    with unlogged(database):
+        for _, plan, _ in plans:
+            plan.write()
+    for stream, _, candidates in plans:
+        for entry in candidates.values():
+            settle_entry(stream, entry, state_of(stream, entry, None))
+        save_entries(database.connection, stream.id, list(candidates.values()))
+        if candidates:
+            forget_parked(database, stream, candidates)
+            database.note_changed([stream.label])
+        ended += len(candidates)
+    return ended
+
+
+def _take_out_what_still_waits(plans: Sequence[tuple[StreamStore, TableChanges, dict[str, Entry]]]) -> None:
+    """A row may wait for a row of another model that is parked as well: repeat until nothing more falls out."""
+    while True:
+        arriving = {(stream.table.name, stream.table.key_column): set(plan.inserts) for stream, plan, _ in plans}
+        fell_out = False
+        for _, plan, candidates in plans:
+            for key in plan.refused(arriving):
+                del candidates[key]
+                fell_out = True
+        if not fell_out:
+            return
