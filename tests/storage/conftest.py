@@ -50,7 +50,7 @@ class StorageReplica(TestReplica):
         return sorted(rows)
 
     def outside(self, *statements: Any) -> None:
-        """Run SQL in a connection of its own, which has nothing of Django's registered; each ``sql`` or ``(sql, params)``."""
+        """Run statements, ``sql`` or ``(sql, params)``, in a connection that has nothing of Django's registered."""
         with closing(sqlite3.connect(self.path, timeout=5)) as connection:
             for statement in statements:
                 connection.execute(*((statement,) if isinstance(statement, str) else statement))

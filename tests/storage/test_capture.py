@@ -226,12 +226,9 @@ def test_a_table_of_odd_names(replica):
     synced(a, b, "testapp.OddNames")
     OddNames.objects.using("a").filter(pk=rows[0].pk).update(plain="100%s", order="%d")
     rows[1].delete(using="a")
-    table, column = OddNames._meta.db_table, OddNames._meta.get_field("unique_one").column
-    quoted = [f.column.replace('"', '""') for f in OddNames._meta.concrete_fields]
-    a.outside(
-        (f'INSERT OR REPLACE INTO "{table}" ("{quoted[0]}", "{quoted[1]}", "{quoted[2]}", "{column}") VALUES (?, ?, ?, ?)',
-         (uuid7().hex, "a", "b", "u2")),
-    )  # fmt: skip
+    table = OddNames._meta.db_table
+    columns = ", ".join(f'"{f.column}"' for f in OddNames._meta.concrete_fields)
+    a.outside((f'INSERT OR REPLACE INTO "{table}" ({columns}) VALUES (?, ?, ?, ?)', (uuid7().hex, "a", "b", "u2")))
     synced(a, b, "testapp.OddNames")
     assert OddNames.objects.using("b").count() == 2
     OddNames.objects.using("a").update(order="again")

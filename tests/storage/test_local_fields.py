@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from tests.storage.conftest import meet
 from tests.storage.test_partial_rows import take, without
 from tests.testapp.models import Diary
@@ -22,12 +24,8 @@ def test_a_row_comes_in_though_a_local_field_must_not_be_null(replica):
 
 def test_local_fields_say_nothing_and_outlive_what_comes_in(replica):
     a, b = replica("a"), replica("b")
-    a.sql(
-        "INSERT INTO testapp_diary (id, text, private, counted) VALUES ('00000000000000000000000000000001', 't', 'a', 1)"
-    )
-    b.sql(
-        "INSERT INTO testapp_diary (id, text, private, counted) VALUES ('00000000000000000000000000000001', 't', 'b', 1)"
-    )
+    for one in (a, b):
+        Diary(pk=uuid.UUID(int=1), text="t", private=one.alias, counted=1).save(using=one.alias, force_insert=True)
     meet(a, b, labels=DIARY)
     Diary.objects.using("b").update(private="still b", shade=1)
     assert b.log() == []

@@ -10,14 +10,14 @@ from django.db import connections
 
 from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models import PullCursor
-from p2p_replication.protocol.version_vector import covers
 from p2p_replication.protocol.messages import Changes
+from p2p_replication.protocol.version_vector import covers
 from p2p_replication.storage import changes as changes_module
 from p2p_replication.storage.changes import read_changes
 from p2p_replication.storage.vectors import cursor_of
 from tests.storage.conftest import meet
 from tests.storage.test_refusals import batch_of, edited
-from tests.testapp.models import Coin, Note
+from tests.testapp.models import Coin
 
 NOTE = ("testapp.Note",)
 COIN = ("testapp.Coin",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from django.db import connections
 
@@ -161,7 +163,7 @@ def test_rows_of_one_table_that_refer_to_each_other_arrive(replica, batch_size):
 def test_a_chain_in_one_table_arrives_in_any_order_and_goes_in_any_order(replica, batch_size):
     a, b = replica("a"), replica("b")
     rows = [Branch.objects.using("a").create() for _ in range(20)]
-    for child, parent in zip(rows, rows[1:], strict=False):
+    for child, parent in itertools.pairwise(rows):
         Branch.objects.using("a").filter(pk=child.pk).update(parent=parent)
     b.pull(a, BRANCH, batch_size=batch_size)
     while b.retry_parked():
