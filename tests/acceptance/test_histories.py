@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,13 @@ def test_edits_made_apart_merge_by_field(node: Callable[..., Node]) -> None:
     b.start()
     until(lambda: b.count() == 3, "the first sync")
     both_stopped(a, b)
-    a.django(IMPORT + "Note.objects.filter(stars=0).update(title='a wrote'); Note.objects.filter(stars=1).delete()")
-    b.django(
-        IMPORT + "Note.objects.filter(stars=0).update(body='b wrote'); Note.objects.filter(stars=1).update(body='x')"
-    )
-    a.django(IMPORT + "Note.objects.filter(stars=2).update(title='earlier')")
-    b.django(IMPORT + "Note.objects.filter(stars=2).update(title='later')")
+    a.sql("UPDATE testapp_note SET title = 'a wrote' WHERE stars = 0")
+    a.sql("DELETE FROM testapp_note WHERE stars = 1")
+    b.sql("UPDATE testapp_note SET body = 'b wrote' WHERE stars = 0")
+    b.sql("UPDATE testapp_note SET body = 'of a row that is deleted elsewhere' WHERE stars = 1")
+    a.sql("UPDATE testapp_note SET title = 'earlier' WHERE stars = 2")
+    time.sleep(0.05)
+    b.sql("UPDATE testapp_note SET title = 'later' WHERE stars = 2")
     a.start()
     b.start()
     until(lambda: equal(a, b), "both hold the same")
@@ -67,7 +69,7 @@ def test_three_nodes_hold_the_same_whoever_is_there(node: Callable[..., Node]) -
     until(lambda: a.count("testapp_book") == 150 and equal(a, b, c), "all hold all rows")
     b.kill()
     c.django(IMPORT + "Shelf.objects.get(name='a').delete()")
-    b.django(IMPORT + "Shelf.objects.filter(name='b').update(name='renamed while dead')")
+    b.sql("UPDATE testapp_shelf SET name = 'renamed while dead' WHERE name = 'b'")
     until(lambda: a.count("testapp_book") == 100, "the delete crosses while b is dead")
     b.start()
     until(lambda: equal(a, b, c), "all hold the same again")

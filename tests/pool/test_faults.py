@@ -11,11 +11,13 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import transaction
 
-from p2p_replication.models import Declaration, Peer, PeerState, Pool
+from p2p_replication.models import ChangeLogEntry, Declaration, Peer, PeerState, Pool
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.transport.memory import MemoryHub
-from tests.live_replicas import TOPIC, LiveReplica, equal, linked, until, use_file
+from tests.live_replicas import LABELS, TOPIC, LiveReplica, declare, equal, linked, until, use_file
 from tests.testapp.models import Book, Note, Shelf
 
 Live = Callable[..., LiveReplica]
@@ -203,3 +205,34 @@ async def test_children_are_retried_behind_any_number_that_cannot_be_helped(live
     await b.create("testapp.Shelf", id=lost[1].pk, name="comes later")
     await until(lambda: b.count("testapp.Book", title="the one"), "the book whose shelf is there")
     assert await b.parked() == 600
+
+
+def flush_with_an_empty_log() -> None:
+    """Flush as when the change log happens to be the last of the tables: their order is left to chance."""
+    with transaction.atomic():
+        call_command("flush", interactive=False, verbosity=0)
+        ChangeLogEntry.objects.all().delete()
+
+
+@pytest.mark.parametrize("pause", [0.0, 1.5])
+async def test_a_flush_under_a_running_worker_makes_a_new_replica_that_gets_everything(
+    live: Live, pause: float
+) -> None:
+    """Whoever meets the emptied database first, a peer's batch or the poster: the worker opens it anew."""
+    a, b = live("a"), live("b")
+    await b.do(Note.objects.bulk_create, [Note(title=f"n{i}") for i in range(20)])
+    await a.start()
+    await b.start()
+    await equal(a, b)
+    await a.do(flush_with_an_empty_log)
+    await asyncio.sleep(pause)
+    await a.do(declare, LABELS, {})
+
+    async def all_back() -> bool:
+        assert a.alive, "the worker has died"
+        return await a.count() == 20
+
+    await until(all_back, "everything comes again")
+    assert await b.count() == 20
+    await b.create(title="and on it goes")
+    await equal(a, b)

@@ -13,7 +13,7 @@ from p2p_replication.transport.base import RemotePeer
 from p2p_replication.transport.memory import MemoryHub
 from p2p_replication.transport.memory_connection import Wire, connection_pair
 from tests.live_replicas import LiveReplica, linked, until
-from tests.testapp import peer_rules
+from tests.testapp import admission
 
 Live = Callable[..., LiveReplica]
 
@@ -69,7 +69,7 @@ async def test_a_peer_that_is_peer_valid_refuses_gets_nothing(live: Live) -> Non
     """Both sides say why, and the peer is shown as refused."""
     a, b = live("a"), live("b")
     await a.create(title="secret")
-    await a.start(is_peer_valid=peer_rules.nobody)
+    await a.start(is_peer_valid=admission.nobody)
     await b.start()
     b_id = b.replica_id
 
@@ -85,7 +85,7 @@ async def test_a_peer_that_is_peer_valid_refuses_gets_nothing(live: Live) -> Non
 
 async def test_an_is_peer_valid_that_raises_refuses_and_says_so(live: Live) -> None:
     a, b = live("a"), live("b")
-    await a.start(is_peer_valid=peer_rules.broken)
+    await a.start(is_peer_valid=admission.broken)
     await b.start()
 
     async def told() -> bool:
