@@ -12,6 +12,7 @@ from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.applier import Applied, apply_changes
 from p2p_replication.storage.changes import read_changes, read_push
+from p2p_replication.storage.held_fields import adopt_known_fields
 from p2p_replication.storage.posting import Posted, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
@@ -35,6 +36,8 @@ class TestReplica:
 
     def start(self) -> None:
         self.database = ReplicaDatabase(self.alias, budget=WriteBudget(0.025, 0.0))
+        for stream in self.database.streams.values():
+            adopt_known_fields(self.database, stream)
         self.pool, _ = Pool.objects.using(self.alias).get_or_create(account="default", topic=TOPIC)
         self.declarations = {
             label: Declaration.objects.using(self.alias).get_or_create(pool=self.pool, model=label)[0].pk

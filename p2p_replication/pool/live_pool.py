@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from p2p_replication.exceptions import SignalingRefused
+from p2p_replication.exceptions import SignalingRefused, StaleReplica
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.part import Part, ranks
 from p2p_replication.pool.peer_rows import PeerRefused, PeerRows
@@ -40,6 +40,8 @@ class PoolSetup:
     topic: str
     parts: Mapping[str, Part]
     make_handler: Callable[[Callable[[str], None]], ConnectionHandler]
+    #: Told when the database is no longer the one that was opened.
+    on_stale: Callable[[StaleReplica], None] = lambda error: None
     is_peer_valid: Callable[..., Any] | None = None
     name: str = ""
     heartbeat: float = 2.5
@@ -137,6 +139,8 @@ class LivePool:
     async def _replicate(self, replicator: Replicator) -> None:
         try:
             await replicator.run()
+        except StaleReplica as error:
+            self.setup.on_stale(error)
         except Exception as error:
             logger.exception("replication with %s failed", replicator.peer_id or replicator.connection.remote.peer_id)
             self.reporter.error(f"replication failed on this side: {type(error).__name__}: {error}", replicator.peer_id)

@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 
 from msgspec.msgpack import Ext
 
-from p2p_replication.protocol.clock import NEVER
+from p2p_replication.protocol.clock import MAX_CLOCK, NEVER
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import BYTES, Changes, Rows
 from p2p_replication.protocol.row_state import RowState
 
 #: Origins that a vector may name.
 MAX_VECTOR = 20_000
-#: The largest clock a peer may send (the year 4199): above it a local write must still find room.
-MAX_CLOCK = 2**62
 #: The largest counter and sequence number: what a database's big integer holds.
 MAX_INTEGER = 2**63 - 1
 
@@ -188,7 +186,8 @@ def check_rows(rows: Rows) -> None:
         raise RemoteProtocolError("a key that is no text, bytes or integer")
     if len(set(keys)) != count:
         raise RemoteProtocolError("a key comes twice in a batch")
-    if any(cell.code != BYTES for cells in (rows.keys, *rows.columns) for cell in cells if type(cell) is Ext):
+    cells: list[Any] = [*rows.keys, *(cell for column in rows.columns for cell in column)]
+    if any(cell.code != BYTES for cell in cells if type(cell) is Ext):
         raise RemoteProtocolError("a value of an unknown kind")
 
 
@@ -200,8 +199,8 @@ def _check_deleted(rows: Rows) -> None:
         clocks.append(clock)
     everything: list[int] = list(range(len(rows.fields)))
     for i, deleted in rows.deleted.items():
-        own = rows.field_clocks.get(i, {})
-        if any(own.get(n, clocks[i]) <= deleted for n in rows.partial.get(i, everything)):
+        own, present = rows.field_clocks.get(i, {}), rows.partial.get(i, everything)
+        if any(own.get(n, clocks[i]) <= deleted for n in present):
             raise RemoteProtocolError("a field that is older than its row's own delete")
 
 

@@ -11,6 +11,8 @@ LOW_MASK = (1 << LOW_BITS) - 1
 
 #: The clock of rows that were there before replication was.
 ADOPTED = 0
+#: The largest clock there is (the year 4199). Only a peer that lies gets a row there.
+MAX_CLOCK = 2**62
 #: ``deleted`` of a row that never was.
 NEVER = -1
 
@@ -26,7 +28,7 @@ def milliseconds_of(clock: int) -> int:
 
 def next_clock(wall: int, latest: int) -> int:
     """Return the clock of a write at ``wall`` (a clock) to a row whose latest clock is ``latest``."""
-    return wall if wall > latest else latest + 1
+    return wall if wall > latest else min(latest + 1, MAX_CLOCK)
 
 
 def is_too_far_ahead(clock: int, now_ms: int, allowed_ms: int) -> bool:

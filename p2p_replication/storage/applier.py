@@ -25,7 +25,7 @@ from p2p_replication.storage.posting import post_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
-from p2p_replication.storage.vectors import move_cursor, raise_vector, vector_of
+from p2p_replication.storage.vectors import check_own_counter, move_cursor, raise_vector, vector_of
 from p2p_replication.storage.versions import state_of, store_state
 
 #: What a database raises for a row that it can't take. Not OperationalError: a locked database or a full disk is no
@@ -70,6 +70,7 @@ def apply_changes(
 
     Raises RemoteProtocolError for rows that no correct peer sends; nothing of their slice is applied then.
     """
+    check_own_counter(database, stream, changes.claim or {})
     rows = [(_key(stream, row), row) for row in unpack_rows(changes.rows)]
     outcome = Applied({}, taken=True)
     position = changes.from_seq

@@ -11,7 +11,7 @@ from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, p
 from p2p_replication.storage.ledger import COLUMNS, TABLE, Entry
 from p2p_replication.storage.posting import log_is_waiting, pending_keys, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
-from p2p_replication.storage.vectors import own_vector, vector_of
+from p2p_replication.storage.vectors import check_own_counter, own_vector, vector_of
 from p2p_replication.storage.versions import state_of
 
 #: Rows of a batch, unless the asker wants fewer.
@@ -47,6 +47,7 @@ def read_changes(
 
     The batch carries this replica's vector only if it reaches the end of its snapshot.
     """
+    check_own_counter(database, stream, vector)
     continues = None
     first = after is None
     if after is None:

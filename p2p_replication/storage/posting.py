@@ -226,7 +226,11 @@ def fold(
             touched = True
         else:
             fields = _written_fields(stream, entry, item, before if item.id > unsettled else b"", row)
-            clocks.update(dict.fromkeys(fields, clock))
+            for name in fields:
+                # A field that is new to the row was filled by a migration, which every replica runs: it gets a clock
+                # that is the same on all of them and older than any edit.
+                is_filled = item.operation == Operation.ADOPT and name not in clocks
+                clocks[name] = entry.inserted if is_filled else clock
             written |= fields
             touched = touched or bool(fields)
     if not touched:

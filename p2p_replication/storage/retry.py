@@ -9,7 +9,7 @@ from p2p_replication.models.ledger import EntryStatus, LedgerEntry
 from p2p_replication.protocol.clock import is_too_far_ahead
 from p2p_replication.storage.applier import REFUSALS, settle_entry
 from p2p_replication.storage.ledger import Entry, load_entries, save_entries
-from p2p_replication.storage.parking import forget_parked
+from p2p_replication.storage.parking import REFUSED, forget_parked
 from p2p_replication.storage.posting import post_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table_changes import TableChanges
@@ -17,40 +17,43 @@ from p2p_replication.storage.unlogged import unlogged
 from p2p_replication.storage.versions import state_of
 
 #: Parked rows that are looked at in one transaction.
-PAGE = 500
+PAGE = 4000
 
 
 def retry_parked(database: ReplicaDatabase) -> int:
     """Try all parked entries again; return how many are parked no more."""
-    ended, after = 0, 0
-    while page := _page(database, after):
-        after = page[-1][0]
-        ended += _retry(database, [(stream, key) for _, stream, key in page])
+    ended = 0
+    for refused in (False, True):
+        after = 0
+        while page := _page(database, after, refused):
+            after = page[-1][0]
+            ended += _retry(database, [(stream, key) for _, stream, key in page], swapping=refused)
     return ended
 
 
-def _page(database: ReplicaDatabase, after: int) -> list[tuple[int, int, str]]:
-    return list(
-        LedgerEntry.objects.using(database.alias)
-        .filter(status=EntryStatus.PARKED, stream__in=list(database.by_number), pk__gt=after)
-        .order_by("pk")
-        .values_list("pk", "stream", "key")[:PAGE]
+def _page(database: ReplicaDatabase, after: int, refused: bool) -> list[tuple[int, int, str]]:
+    """Return ``(id, stream, key)`` of entries that wait for something, or of those that the database refused."""
+    entries = LedgerEntry.objects.using(database.alias).filter(
+        status=EntryStatus.PARKED, stream__in=list(database.by_number), pk__gt=after
     )
+    entries = entries.filter(parking__reason=REFUSED) if refused else entries.exclude(parking__reason=REFUSED)
+    return list(entries.order_by("pk").values_list("pk", "stream", "key")[:PAGE])
 
 
-def _retry(database: ReplicaDatabase, rows: Sequence[tuple[int, str]]) -> int:
+def _retry(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], *, swapping: bool) -> int:
     """Apply as many of the rows as have everything they need; if the database refuses, try the halves."""
     try:
         with database.writing():
-            return _apply(database, rows)
+            return _apply(database, rows, swapping and len(rows) > 1)
     except REFUSALS:
         if len(rows) == 1:
             return 0
         middle = len(rows) // 2
-        return _retry(database, rows[:middle]) + _retry(database, rows[middle:])
+        first = _retry(database, rows[:middle], swapping=swapping)
+        return first + _retry(database, rows[middle:], swapping=swapping)
 
 
-def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]]) -> int:
+def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping: bool) -> int:
     by_stream: dict[int, list[str]] = defaultdict(list)
     for number, key in rows:
         by_stream[number].append(key)
@@ -73,7 +76,7 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]]) -> int:
     ended = 0
     with unlogged(database):
         for _, plan, _ in plans:
-            plan.write()
+            plan.write(swapping=swapping)
     for stream, _, candidates in plans:
         for entry in candidates.values():
             settle_entry(stream, entry, state_of(stream, entry, None))

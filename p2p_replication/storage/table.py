@@ -7,7 +7,6 @@ from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import UniqueConstraint
 
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.registry import Options
@@ -44,10 +43,14 @@ class ModelTable:
             f.name: f.related_model for f in fields if f.remote_field is not None and isinstance(f.related_model, type)
         }
 
-        unique = {f.name for f in fields if f.unique}
-        unique.update(*meta.unique_together, *(c.fields for c in meta.constraints if isinstance(c, UniqueConstraint)))
-        #: Unique fields that can be emptied before several rows swap their values.
-        self.free_first = [f.name for f in fields if f.null and f.name in unique]
+        stays = [
+            f
+            for f in meta.concrete_fields
+            if f.column in present and f.name not in self.codecs and not f.primary_key and not f.generated
+        ]
+        #: Columns that do not travel: a new row gets this replica's own defaults there.
+        self._local_columns = {f.name: quote(f.column) for f in stays if f.column}
+        self._database_defaults = [f.name for f in (*fields, *stays) if f.db_default is not models.NOT_PROVIDED]
 
     def select_list(self, alias: str) -> str:
         """Return the field columns for a SELECT. The unary plus keeps the driver from converting by declared type."""
@@ -68,7 +71,10 @@ class ModelTable:
 
     def key_from_wire(self, value: Any) -> str:
         """Return the key's text. Raises ValueError for a value that can't be a key of this model."""
-        key = self.key.from_wire(value) if self.key.from_wire else value
+        try:
+            key = self.key.from_wire(value) if self.key.from_wire else value
+        except ValueError:
+            key = None
         if not isinstance(key, str):
             raise ValueError(f"{value!r} is no key of {self.label}, whose keys are {self.key.wire_type}")
         return key
@@ -100,26 +106,61 @@ class ModelTable:
         return found
 
     def insert(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """Insert rows; a field that nobody gave a value gets the model's default (never sent on)."""
-        if not rows:
-            return
-        columns = ", ".join([self.key_column, *self._columns.values()])
-        converters = [(name, codec.from_wire) for name, codec in self.codecs.items()]
-        defaults: dict[str, Any] = {}
+        """Insert rows; a field that nobody gave a value gets this replica's own default (never sent on)."""
+        groups: dict[tuple[str, ...], list[tuple[str, Mapping[str, Any]]]] = {}
+        for row in rows:
+            missing = [name for name in self._database_defaults if name not in row[1]]
+            groups.setdefault(tuple(missing), []).append(row)
+        for left_out, group in groups.items():
+            self._insert(group, left_out)
+
+    def _insert(self, rows: Sequence[tuple[str, Mapping[str, Any]]], left_out: tuple[str, ...]) -> None:
+        codecs = [(name, codec.from_wire) for name, codec in self.codecs.items() if name not in left_out]
+        local = [name for name in self._local_columns if name not in left_out]
+        columns = [self.key_column, *(self._columns[name] for name, _ in codecs)]
+        columns += [self._local_columns[name] for name in local]
         records = []
         for key, values in rows:
             record: list[Any] = [key]
-            for name, convert in converters:
+            for name, convert in codecs:
                 if name in values:
                     value = values[name]
                     record.append(convert(value) if convert and value is not None else value)
                 else:
-                    if name not in defaults:
-                        defaults[name] = self._default(name)
-                    record.append(defaults[name])
+                    record.append(self._default(name))
+            record += [self._default(name) for name in local]
             records.append(record)
         with self.connection.cursor() as cursor:
-            cursor.executemany(f"INSERT INTO {self.name} ({columns}) VALUES ({marks(len(converters) + 1)})", records)
+            cursor.executemany(
+                f"INSERT INTO {self.name} ({', '.join(columns)}) VALUES ({marks(len(columns))})", records
+            )
+
+    def rewrite(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Update rows by taking all of them out first, so that they can swap unique values. All columns are kept."""
+        quote = self.connection.ops.quote_name
+        names = sorted(existing_columns(self.connection, self.options.model._meta.db_table))
+        plus = "+" if self.connection.vendor == "sqlite" else ""
+        at = {codec.column: name for name, codec in self.codecs.items()}
+        records = []
+        with self.connection.cursor() as cursor:
+            for chunk in chunks(list(changes)):
+                cursor.execute(
+                    f"SELECT {self.key_column}, {', '.join(plus + quote(name) for name in names)} FROM {self.name} "
+                    f"WHERE {self.key_column} IN ({marks(len(chunk))})",
+                    list(chunk),
+                )
+                for key, *raw in cursor.fetchall():
+                    values = changes[str(key)]
+                    for i, column in enumerate(names):
+                        name = at.get(column, "")
+                        if name in values:
+                            convert = self.codecs[name].from_wire
+                            raw[i] = convert(values[name]) if convert and values[name] is not None else values[name]
+                    records.append(raw)
+            self.delete(list(changes))
+            cursor.executemany(
+                f"INSERT INTO {self.name} ({', '.join(map(quote, names))}) VALUES ({marks(len(names))})", records
+            )
 
     def update(self, key: str, values: Mapping[str, Any]) -> None:
         """Write these fields of one row."""
@@ -134,15 +175,6 @@ class ModelTable:
             cursor.execute(
                 f"UPDATE {self.name} SET {', '.join(assignments)} WHERE {self.key_column} = %s", [*params, key]
             )
-
-    def set_null(self, name: str, keys: Sequence[str]) -> None:
-        with self.connection.cursor() as cursor:
-            for chunk in chunks(keys):
-                cursor.execute(
-                    f"UPDATE {self.name} SET {self._columns[name]} = NULL "
-                    f"WHERE {self.key_column} IN ({marks(len(chunk))})",
-                    list(chunk),
-                )
 
     def delete(self, keys: Sequence[str]) -> None:
         with self.connection.cursor() as cursor:

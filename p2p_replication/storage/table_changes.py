@@ -62,16 +62,16 @@ class TableChanges:
                     del self.deletes[key]
         return refused
 
-    def write(self) -> None:
+    def write(self, *, swapping: bool = False) -> None:
+        """Write the plan. ``swapping``: rows may have swapped unique values among each other."""
         table = self.stream.table
         # First what frees unique values, then what takes them.
         if self.deletes:
             self.stream.relations.delete_links(list(self.deletes))
             table.delete(list(self.deletes))
-        for name in table.free_first:
-            swapping = [key for key, values in self.updates.items() if name in values]
-            if len(swapping) > 1:
-                table.set_null(name, swapping)
-        for key, values in self.updates.items():
-            table.update(key, values)
+        if swapping and self.updates:
+            table.rewrite(self.updates)
+        else:
+            for key, values in self.updates.items():
+                table.update(key, values)
         table.insert(list(self.inserts.items()))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models.ledger import Stream
 from p2p_replication.models.pool import Declaration, PullCursor
 from p2p_replication.protocol.version_vector import Vector, covers, joined
@@ -21,6 +24,16 @@ def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int) 
     own = own_vector(database, stream).get(database.start)
     vector.pop(database.start, None)
     return {**vector, database.start: own} if own else vector
+
+
+def check_own_counter(database: ReplicaDatabase, stream: StreamStore, vector: Mapping[str, int]) -> None:
+    """Raise StaleReplica if somebody knows a counter of this start that was never given.
+
+    The machine was set back to an earlier snapshot, and what it gives now others take for what it gave then: it has
+    to go on under a new origin.
+    """
+    if vector.get(database.start, 0) > own_vector(database, stream).get(database.start, 0):
+        raise StaleReplica("a peer knows changes of this start that were never made (a resumed machine snapshot?)")
 
 
 def raise_vector(database: ReplicaDatabase, declaration: int, claim: Vector) -> None:

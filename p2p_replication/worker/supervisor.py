@@ -10,6 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from p2p_replication.models.pool import PoolError
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.peer_rows import PeerRows
+from p2p_replication.storage.held_fields import adopt_known_fields
 from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
@@ -63,6 +65,7 @@ class PoolSupervisor:
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
         self._retry = asyncio.Event()
+        self._stale: asyncio.Queue[StaleReplica] = asyncio.Queue()
         self._stopped_totals = [0, 0, 0, 0]
 
     @property
@@ -90,7 +93,7 @@ class PoolSupervisor:
                 await self._open()
                 try:
                     async with asyncio.TaskGroup() as tasks:
-                        for loop in (self._post, self._supervise, self._show, self._retry_parked, self._watch):
+                        for loop in self._loops():
                             tasks.create_task(self._persistently(loop), name=f"p2p{loop.__name__}")
                 except* StaleReplica as stale:
                     logger.warning("opening the database anew: %s", stale.exceptions[0])
@@ -101,10 +104,15 @@ class PoolSupervisor:
             await self.thread.close()
             await self._write_stats()
 
+    def _loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        return [self._post, self._supervise, self._show, self._retry_parked, self._watch, self._heed]
+
     async def _open(self) -> None:
         await self.thread.run(check_migrations)
         await self.thread.run(install_capture)
         await self.thread.open(open_database)
+        for stream in self.database.streams.values():
+            await self.thread.run(adopt_known_fields, self.database, stream)
         await self.thread.run(declare_registered_pools)
         await self.thread.run(PoolError.prune, app_settings.ERROR_RETENTION)
         logger.info("replica %s, start %s", self.database.replica_id, self.database.start)
@@ -130,6 +138,10 @@ class PoolSupervisor:
             poll_watched=settings.POLL_INTERVAL_WATCHED,
             watch=settings.FILE_WATCHER,
         ).run()
+
+    async def _heed(self) -> None:
+        """Raise what a pool has found out about the database."""
+        raise await self._stale.get()
 
     async def _post(self) -> None:
         self._wake.set()
@@ -169,7 +181,8 @@ class PoolSupervisor:
             if await self.thread.run(take_lease, pool.id, self.holder, app_settings.LEASE_TTL):
                 if pool.id not in self.running:
                     logger.info("pool %s starts with %s", pool.setup.topic, ", ".join(sorted(pool.setup.parts)))
-                    self.running[pool.id] = _Running(pool, LivePool(pool.setup, self.thread))
+                    setup = replace(pool.setup, on_stale=self._stale.put_nowait)
+                    self.running[pool.id] = _Running(pool, LivePool(setup, self.thread))
             elif pool.id in self.running:
                 logger.warning("another worker has taken the pool %s over", pool.setup.topic)
                 await self._stop(pool.id)

@@ -124,7 +124,8 @@ def _made_up_values(connection: BaseDatabaseWrapper, table: ModelTable) -> dict[
     for name, codec in table.codecs.items():
         field = table.options.model._meta.get_field(name)
         assert isinstance(field, models.Field)
-        if not callable(field.default) and field.db_default is models.NOT_PROVIDED:
+        one_for_all = field.has_default() and callable(field.default)
+        if not one_for_all and field.db_default is models.NOT_PROVIDED:
             raw = field.get_db_prep_save(field.get_default(), connection)
             made_up[name] = stored_form(connection, table, name, raw)
             continue
