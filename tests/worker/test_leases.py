@@ -90,7 +90,7 @@ async def test_a_worker_that_was_stalled_does_not_spoil_what_its_successor_shows
     b_id = b.replica_id
     # As if the first worker had slept: its lease has run out and another one was quicker.
     await first.do(Pool.objects.update, lease_holder="successor", lease_until=timezone.now())
-    await first.do(lambda: take_lease(Pool.objects.get().pk, "successor", 60))
+    await first.do(lambda: take_lease(Pool.objects.get().pk, "successor", 15))
     await first.do(Peer.objects.filter(replica_id=b_id).update, state=PeerState.CONNECTED)
     assert first.supervisor is not None
     await until(lambda: first.supervisor and not first.supervisor.running, "the first one lets go")

@@ -53,7 +53,11 @@ async def test_a_cancelled_pool_ends_and_its_peers_see_it_leave(live: Live) -> N
     await a.do(lambda: handle().cancel())
     await until(lambda: parts_of(a) == {}, "the pool has ended")
     await until(lambda: not b.links, "b sees it leave")
-    assert not (await a.do(Pool.objects.get)).has_live_worker
+
+    async def given_back() -> bool:
+        return not (await a.do(Pool.objects.get)).has_live_worker
+
+    await until(given_back, "the lease is given back")
     await a.do(p2p_replication.sync_p2p, Note, "field-team")
     await linked(a, b)
 
