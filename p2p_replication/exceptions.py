@@ -17,6 +17,10 @@ class StaleReplica(P2PError):
     """The database is no longer the one that a worker has opened: the worker must open it anew."""
 
 
+class RowTooLarge(P2PError):
+    """A row is larger than a message may be; the text names it."""
+
+
 class NotInSync(P2PError, TimeoutError):
     """``wait_in_sync()`` ran out of time; the text says what is missing."""
 

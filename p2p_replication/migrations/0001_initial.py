@@ -169,6 +169,7 @@ class Migration(migrations.Migration):
                 ('replica_id', models.CharField(max_length=32)),
                 ('start', models.CharField(max_length=16)),
                 ('sequence', models.BigIntegerField(default=0)),
+                ('unfinished_since', models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(
@@ -235,6 +236,10 @@ class Migration(migrations.Migration):
                 ('since', models.DateTimeField(auto_now_add=True)),
                 ('tries', models.IntegerField(default=1)),
             ],
+            options={
+                'verbose_name': 'parked row',
+                'verbose_name_plural': 'parked rows',
+            },
         ),
         migrations.AddIndex(
             model_name='ledgerentry',

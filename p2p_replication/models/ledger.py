@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class Stream(models.Model):
@@ -143,6 +144,10 @@ class Parking(models.Model):
     detail = models.TextField(blank=True)
     since = models.DateTimeField(auto_now_add=True)
     tries = models.IntegerField(default=1)
+
+    class Meta:
+        verbose_name = _("parked row")
+        verbose_name_plural = _("parked rows")
 
     def __str__(self) -> str:
         return f"{self.entry}: {self.reason}"

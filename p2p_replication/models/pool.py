@@ -97,6 +97,8 @@ class PullCursor(models.Model):
     #: The sender's start that ``sequence`` belongs to.
     start = models.CharField(max_length=16)
     sequence = models.BigIntegerField(default=0)
+    #: Rows were taken from a pull that has not reached its end: the vector does not speak of them yet.
+    unfinished_since = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["declaration", "replica_id"], name="p2p_cursor_key")]

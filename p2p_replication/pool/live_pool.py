@@ -21,6 +21,7 @@ from p2p_replication.protocol.introduction import SessionConfig
 from p2p_replication.protocol.messages import Hello
 from p2p_replication.protocol.pull_schedule import PullSchedule
 from p2p_replication.protocol.version_vector import Vector
+from p2p_replication.storage.loose_rows import adopt_loose_rows
 from p2p_replication.transport import identity
 from p2p_replication.transport.base import Connection, ConnectionHandler
 
@@ -277,6 +278,12 @@ class LivePool:
                     replicator.carry_out()
         finally:
             self._refreshing = False
+
+    async def adopt_loose_rows(self) -> None:
+        """Take on the rows of pulls that broke off and whose senders are gone."""
+        connected = [replicator.peer_id for replicator in self.replicators if replicator.is_open]
+        for part in self.parts.values():
+            await self.thread.run(adopt_loose_rows, part.database, part.stream, part.declaration, connected)
 
     def _vectors(self, labels: list[str]) -> dict[str, Vector]:
         return {label: self.parts[label].vector() for label in labels}

@@ -8,8 +8,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from p2p_replication.exceptions import ConnectionClosed
+from p2p_replication.exceptions import ConnectionClosed, RowTooLarge
+from p2p_replication.pool.part import Part
 from p2p_replication.protocol import effects as fx
+from p2p_replication.protocol.changes import ReadBatch
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.introduction import SessionConfig
 from p2p_replication.protocol.phases import Phase
@@ -26,6 +28,8 @@ TICK = 0.5
 TICK_SOON = 0.03
 #: Seconds that a goodbye has to leave.
 FLUSH = 1.0
+#: Messages that may wait for a peer that does not read.
+MAX_OUTGOING = 2_000
 
 
 class Replicator:
@@ -93,6 +97,8 @@ class Replicator:
             match effect:
                 case fx.Send():
                     self._outgoing.append(effect.frames)
+                    if len(self._outgoing) > MAX_OUTGOING:
+                        self.session.connection_lost("the peer does not read what it asks for")
                     self._sent_all.clear()
                     self._has_outgoing.set()
                 case fx.WantPull():
@@ -155,7 +161,15 @@ class Replicator:
 
     async def _read_changes(self, effect: fx.ReadChanges) -> None:
         part = self.pool.parts[effect.model]
-        batch = await self.pool.thread.run(
+        try:
+            batch = await self._read(part, effect)
+        except RowTooLarge as error:
+            self.session.refuse_model(effect.model, f"{effect.model}: {error}")
+            return
+        self.session.changes_read(effect.model, effect.round, batch)
+
+    async def _read(self, part: Part, effect: fx.ReadChanges) -> ReadBatch:
+        return await self.pool.thread.run(
             read_changes,
             part.database,
             part.stream,
@@ -165,11 +179,14 @@ class Replicator:
             cursor=(effect.cursor_start, effect.cursor_seq),
             batch_size=effect.batch_size,
         )
-        self.session.changes_read(effect.model, effect.round, batch)
 
     async def _read_push(self, effect: fx.ReadPush) -> None:
         part = self.pool.parts[effect.model]
-        batch = await self.pool.thread.run(read_push, part.database, part.stream, effect.push_from)
+        try:
+            batch = await self.pool.thread.run(read_push, part.database, part.stream, effect.push_from)
+        except RowTooLarge as error:
+            self.session.refuse_model(effect.model, f"{effect.model}: {error}")
+            return
         self.session.push_read(effect.model, batch)
 
     async def _apply(self, effect: fx.ApplyChanges) -> None:

@@ -115,8 +115,9 @@ def _apply_splitting(
             done = _apply_slice(database, stream, rows, refusal)
             if changes.round:
                 done.in_order = move_cursor(
-                    database, declaration, peer, changes.start, span.start, span.end, span.continues
-                )
+                    database, declaration, peer, changes.start, span.start, span.end, span.continues,
+                    finished=span.last and changes.claim is not None,
+                )  # fmt: skip
             if span.last and changes.claim is not None and outcome.taken and done.in_order:
                 done.in_order = _take_claim(database, stream, declaration, changes)
         database.budget.measured(len(rows), time.monotonic() - began)

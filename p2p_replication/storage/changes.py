@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from p2p_replication.exceptions import RowTooLarge
 from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, pack_rows
 from p2p_replication.storage.ledger import COLUMNS, TABLE, Entry
@@ -18,6 +19,8 @@ from p2p_replication.storage.versions import state_of
 BATCH_ROWS = 500
 #: A batch ends early when its values reach about so many bytes, before compression.
 BATCH_BYTES = 256 * 1024
+#: Text may take three times its length in bytes; a message must hold a row whatever its text.
+MAX_ROW_BYTES = 4 * 1024 * 1024
 #: Ledger entries looked at for one batch, most of which the peer may have.
 SCAN_ROWS = 5_000
 #: More own changes than this are announced, not pushed.
@@ -94,8 +97,12 @@ def _read(
                 position = entry.seq  # Gone without a trace in the log: reconciliation will post its deletion.
                 continue
             row = _changed_row(database, stream, entry, raw)
+            row_size = _size(row)
+            if rows and size + row_size > MAX_ROW_BYTES:
+                at_end = False
+                break
             rows.append(row)
-            size += _size(row)
+            size += row_size
             position = entry.seq
     claim = None
     if at_end:
@@ -185,4 +192,10 @@ def _field_names(stream: StreamStore, rows: Sequence[ChangedRow]) -> list[str]:
 
 
 def _size(row: ChangedRow) -> int:
-    return 24 + sum(len(v) if type(v) is str or type(v) is bytes else 8 for v in row.state.values.values())
+    size = 24 + sum(len(v) if type(v) is str or type(v) is bytes else 8 for v in row.state.values.values())
+    if size > MAX_ROW_BYTES:
+        raise RowTooLarge(
+            f"the row with the key {row.key!r} has {size} bytes; a row above {MAX_ROW_BYTES} can't replicate. Make it "
+            "smaller (keep large content in files), then the model goes on."
+        )
+    return size

@@ -93,7 +93,8 @@ class ReplicaDatabase:
         self.budget = budget or WriteBudget(0.025, 0.010)
         self.max_skew_ms = int(max_clock_skew * 1000)
         self.wall_clock = WallClock()
-        prepare_connection(self.connection)
+        self._prepared: Any = None
+        self._prepare()
         with transaction.atomic(using=alias):
             replica = Replica.objects.using(alias).first()
             if replica is None:
@@ -129,6 +130,7 @@ class ReplicaDatabase:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """One write transaction within the write budget."""
+        self._prepare()
         try:
             with self.budget.writing(), transaction.atomic(using=self.alias):
                 yield
@@ -139,12 +141,19 @@ class ReplicaDatabase:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """A read transaction: all reads inside see one state, and no write lock is taken."""
+        self._prepare()
         with self.connection.cursor() as cursor:
             cursor.execute("BEGIN")
             try:
                 yield
             finally:
                 cursor.execute("ROLLBACK")
+
+    def _prepare(self) -> None:
+        """Set the connection up again if Django has opened a new one."""
+        if self._prepared is not self.connection.connection:
+            prepare_connection(self.connection)
+            self._prepared = self.connection.connection
 
     def take_sequence(self, count: int) -> int:
         """Return the first of ``count`` new sequence numbers. Inside a write transaction, held to its commit."""
@@ -157,6 +166,10 @@ class ReplicaDatabase:
         if record is None:
             raise StaleReplica("the database has another identity than when the worker opened it (a flush, a restore)")
         return int(record[0]) - count + 1
+
+    def sequence(self) -> int:
+        """Return the last sequence number that was given."""
+        return int(Replica.objects.using(self.alias).values_list("sequence", flat=True).get())
 
     def origin_id(self, number: int) -> str:
         """Return the id of an origin by its local number."""

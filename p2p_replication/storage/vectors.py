@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from django.utils import timezone
+
 from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models.ledger import Stream
 from p2p_replication.models.pool import Declaration, PullCursor
@@ -63,8 +65,10 @@ def move_cursor(
     from_seq: int,
     to_seq: int,
     continues: tuple[str, int] | None,
+    *,
+    finished: bool,
 ) -> bool:
-    """Move the cursor over a batch, in the transaction that applied it.
+    """Move the cursor over a batch (``finished``: the last of its pull), in the transaction that applied it.
 
     Returns False, and moves nothing, if the batch begins above the cursor: something is missing in between.
     """
@@ -76,6 +80,8 @@ def move_cursor(
     elif from_seq > 0 and continues != (stored_start, stored):
         return False
     PullCursor.objects.using(database.alias).update_or_create(
-        declaration_id=declaration, replica_id=replica_id, defaults={"start": start, "sequence": to_seq}
+        declaration_id=declaration,
+        replica_id=replica_id,
+        defaults={"start": start, "sequence": to_seq, "unfinished_since": None if finished else timezone.now()},
     )
     return True

@@ -203,6 +203,8 @@ class PoolSupervisor:
                 await asyncio.wait_for(self._retry.wait(), RETRY_PARKED)
             self._retry.clear()
             await self.thread.run(retry_parked, self.database)
+            for running in list(self.running.values()):
+                await running.pool.adopt_loose_rows()
             await asyncio.sleep(0.25)
 
     # -- changes -----------------------------------------------------------------------------------------------------

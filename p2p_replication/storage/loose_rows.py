@@ -1,0 +1,75 @@
+"""Loose rows: taken from a pull that never reached its end, as the sender went away in the middle.
+
+This replica's vector does not cover them, so that others, who compare vectors, would not learn of them. Once the
+sender has been gone for a while they get a dot of this replica's own beside the ones they have.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection
+
+from django.utils import timezone
+
+from p2p_replication.models.pool import PullCursor
+from p2p_replication.protocol.version_vector import covers
+from p2p_replication.storage.ledger import COLUMNS, TABLE, Entry, save_entries
+from p2p_replication.storage.posting import give_dots
+from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.vectors import vector_of
+
+#: How long a sender may be gone before its loose rows are adopted.
+GRACE = datetime.timedelta(seconds=30)
+PAGE = 1_000
+
+
+def adopt_loose_rows(
+    database: ReplicaDatabase,
+    stream: StreamStore,
+    declaration: int,
+    connected: Collection[str],
+    grace: datetime.timedelta = GRACE,
+) -> int:
+    """Give own dots to the rows of pulls whose senders are gone; return how many.
+
+    Args:
+        connected: replica ids of the peers that may still finish their pulls.
+    """
+    unfinished = PullCursor.objects.using(database.alias).filter(
+        declaration_id=declaration, unfinished_since__lt=timezone.now() - grace
+    )
+    gone = list(unfinished.exclude(replica_id__in=connected).values_list("pk", flat=True))
+    if not gone:
+        return 0
+    adopted, after, ended = 0, 0, False
+    with database.snapshot():
+        last = database.sequence()
+    while not ended:
+        with database.writing():
+            entries = [entry for entry in _page(database, stream, after) if entry.seq <= last]
+            ended = len(entries) < PAGE
+            after = entries[-1].seq if entries else after
+            vector = vector_of(database, stream, declaration)
+            loose = [
+                entry
+                for entry in entries
+                if not covers(vector, {database.origin_id(origin): c for origin, c in entry.dots().items()})
+            ]
+            if loose:
+                give_dots(database, stream, loose, keep=True)
+                save_entries(database.connection, stream.id, loose)
+                database.note_changed([stream.label])
+                adopted += len(loose)
+    with database.writing():
+        # With an own dot the rows are found by the vector; the cursor stays for when the sender comes back.
+        PullCursor.objects.using(database.alias).filter(pk__in=gone).update(unfinished_since=None)
+    return adopted
+
+
+def _page(database: ReplicaDatabase, stream: StreamStore, after: int) -> list[Entry]:
+    with database.connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE stream = %s AND seq > %s ORDER BY seq LIMIT %s",
+            [stream.id, after, PAGE],
+        )
+        return [Entry.load(record) for record in cursor.fetchall()]
