@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,8 @@ from p2p_replication.models.ledger import ChangeLogEntry, Stream
 from p2p_replication.models.pool import Declaration, Peer, PeerProgress, PeerQuerySet, PeerState, Pool, PoolError
 from p2p_replication.registry import registry
 
+#: A pool that was declared just now is taken by a running worker within this time.
+LEASE_GRACE = datetime.timedelta(seconds=4)
 #: RxDB's signaling server takes room names of this length; ours keeps to it.
 TOPIC_LENGTH = (6, 99)
 
@@ -118,6 +121,8 @@ class _Barrier:
         if pool.cancelled_at is not None:
             raise ConfigurationError(f"The pool {pool} is cancelled.")
         if not pool.has_live_worker:
+            if pool.declarations.filter(created_at__gt=timezone.now() - LEASE_GRACE).exists():
+                return "no worker has taken the pool yet."
             raise WorkerNotRunning(f"No worker serves the pool {pool}. Start one with: python manage.py runp2psync")
         if self.target is None:
             waiting = ChangeLogEntry.objects.filter(id__lte=self.last_entry).count()
@@ -173,17 +178,46 @@ def sync_p2p(
     Raises:
         ConfigurationError: the text names the value and the remedy.
     """
+    return declare_from_code(
+        model,
+        topic,
+        source="call",
+        account=account,
+        where=where,
+        pull=pull,
+        push=push,
+        is_peer_valid=is_peer_valid,
+        connection_handler=connection_handler,
+    )
+
+
+def declare_from_code(
+    model: type[models.Model],
+    topic: str,
+    *,
+    source: str,
+    account: str = "default",
+    where: Mapping[str, Any] | None = None,
+    pull: Mapping[str, Any] | None = {},
+    push: Mapping[str, Any] | None = {},
+    is_peer_valid: Callable[..., bool] | None = None,
+    connection_handler: str = "default",
+) -> PoolHandle:
+    """Check and store a declaration, whose ``source`` is a call or the class that makes it at import.
+
+    Raises ConfigurationError as ``sync_p2p`` does.
+    """
     options = registry.for_model(model)
     check_pool_options(topic, account, where, pull, push, connection_handler)
-    validator = dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid is not None else ""
     return declare(
         options.model,
         topic,
         account=account,
         pull=dict(pull or {}),
         push=dict(push or {}),
-        is_peer_valid=validator,
+        is_peer_valid=dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid is not None else "",
         connection_handler=connection_handler,
+        source=source,
     )
 
 

@@ -8,6 +8,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from p2p_replication.conf import app_settings
 from p2p_replication.models.doorbell import ring_doorbell
 
 
@@ -45,7 +46,11 @@ class Pool(models.Model):
 
     @property
     def has_live_worker(self) -> bool:
-        return self.lease_until is not None and self.lease_until > timezone.now()
+        if self.lease_until is None:
+            return False
+        # Nobody takes a lease for so long: it is from a clock that was ahead, and its worker is dead.
+        left = (self.lease_until - timezone.now()).total_seconds()
+        return bool(0 < left <= 2 * app_settings.LEASE_TTL)
 
     def cancel(self) -> None:
         """End the part of all models; the worker leaves the pool. Rows stay where they are.

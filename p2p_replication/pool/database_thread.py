@@ -36,17 +36,16 @@ class DatabaseThread:
         """Run a function in the thread and return its result."""
         loop = asyncio.get_running_loop()
 
-        def call() -> tuple[T, set[str]]:
+        def call() -> T:
             try:
-                result = function(*args, **kwargs)
+                return function(*args, **kwargs)
             finally:
                 reset_queries()  # With DEBUG on, the query log would grow for ever.
-            return result, self.database.take_changed() if self.database is not None else set()
+                # Told from here, not by the caller, who may have been cancelled meanwhile.
+                if self.database is not None and (changed := self.database.take_changed()):
+                    loop.call_soon_threadsafe(self._on_changed, changed)
 
-        result, changed = await loop.run_in_executor(self._executor, call)
-        if changed:
-            self._on_changed(changed)
-        return result
+        return await loop.run_in_executor(self._executor, call)
 
     async def close(self) -> None:
         """Close the thread's connections and end it. Work that has begun is finished first."""

@@ -86,9 +86,9 @@ class LivePool:
         """Join the topic and replicate with everybody there. Runs until cancelled; errors are reported, not raised."""
         try:
             while True:
-                self.handler = self.setup.make_handler(self.reporter.error)
                 self._halted = ""
                 try:
+                    self.handler = self.setup.make_handler(self.reporter.error)
                     await self.handler.run(self._connected)
                 except SignalingRefused as error:
                     self.reporter.error(f"the signaling server refuses us: {error}")
@@ -149,6 +149,7 @@ class LivePool:
             if replicator.closed_by_error:
                 self.reporter.error(replicator.close_reason, replicator.peer_id)
             self.replicators.remove(replicator)
+            self.reporter.ended(replicator)
             self.closed_bytes[0] += replicator.session.bytes_in
             self.closed_bytes[1] += replicator.session.bytes_out
             self._schedule.gone(replicator)
@@ -166,6 +167,7 @@ class LivePool:
         try:
             await self.thread.run(self._admit, replicator, hello)
         except PeerRefused as refused:
+            await self.thread.run(self.reporter.rows.refuse, hello.replica, hello.key, str(refused))
             replicator.session.close(str(refused), code="refused", is_error=True)
             return
         vectors = await self.thread.run(self._vectors, list(self.parts))
@@ -251,7 +253,11 @@ class LivePool:
         def position() -> tuple[Vector, tuple[str, int]]:
             return part.vector(), part.cursor(replicator.peer_id)
 
-        vector, cursor = await self.thread.run(position)
+        try:
+            vector, cursor = await self.thread.run(position)
+        except Exception as error:
+            replicator.fail(error)
+            return
         if not replicator.is_open or model not in replicator.session.links:
             self.pull_done(replicator, model)
             return

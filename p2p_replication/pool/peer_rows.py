@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.db.models import F
 from django.utils import timezone
 
 from p2p_replication.models.pool import Peer, PeerProgress, PeerState, Pool, PoolError
@@ -61,6 +62,21 @@ class PeerRows:
         peer.public_key = public_key.hex()
         peer.name, peer.user = name[:200], user[:200]
         peer.save(using=self.alias, update_fields=["public_key", "name", "user"])
+
+    def refuse(self, replica_id: str, public_key: bytes, text: str) -> None:
+        """Show a peer as refused, unless somebody else came under the name of one that is connected."""
+        peers = Peer.objects.using(self.alias).filter(pool_id=self.pool, replica_id=replica_id)
+        peers.filter(public_key=public_key.hex()).update(state=PeerState.REFUSED, last_error=text[:500])
+
+    def add(self, reports: Sequence[PeerReport]) -> None:
+        """Add the traffic of sessions that have ended to their peers' totals."""
+        for report in reports:
+            Peer.objects.using(self.alias).filter(pool_id=self.pool, replica_id=report.replica_id).update(
+                rows_in=F("rows_in") + report.rows_in,
+                rows_out=F("rows_out") + report.rows_out,
+                bytes_in=F("bytes_in") + report.bytes_in,
+                bytes_out=F("bytes_out") + report.bytes_out,
+            )
 
     def write(self, reports: Sequence[PeerReport]) -> None:
         """Write the connected peers' state; peers without a report are gone."""

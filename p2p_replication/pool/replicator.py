@@ -115,6 +115,12 @@ class Replicator:
         if self.session.wants_tick_soon:
             self._tick_soon.set()
 
+    def fail(self, error: BaseException) -> None:
+        """End the session because of an error on this side, which ``run`` raises then."""
+        self._failed = error
+        self.session.close(f"an error on the other side: {type(error).__name__}", code="internal", is_error=True)
+        self.carry_out()
+
     # -- pumps -----------------------------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
@@ -212,8 +218,7 @@ class Replicator:
         if isinstance(error, ConnectionClosed):
             self.session.connection_lost(str(error))
         elif error is not None:
-            self._failed = error
-            self.session.close(f"an error on the other side: {type(error).__name__}", code="internal", is_error=True)
+            self.fail(error)
         self.carry_out()
         self._over.set()
 

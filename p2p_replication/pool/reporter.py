@@ -47,6 +47,7 @@ class PoolReporter:
         self._thread = thread
         self._errors: Counter[tuple[str, str]] = Counter()
         self._totals: dict[Replicator, _Totals] = {}
+        self._ended: list[PeerReport] = []
         self._written: object = None
 
     def error(self, text: str, peer: str = "") -> None:
@@ -60,17 +61,23 @@ class PoolReporter:
         if not reason.startswith(MISSING_PARENT):
             self.error(f"a row of {model} is parked: {reason}", peer)
 
+    def ended(self, replicator: Replicator) -> None:
+        """A session is over: what it moved since the last report still counts."""
+        if replicator.peer_id:
+            self._ended.append(self._report(replicator))
+
     async def write(self, replicators: Sequence[Replicator]) -> None:
         """Write what has changed since the last call: nothing at rest."""
         errors, self._errors = self._errors, Counter()
+        ended, self._ended = self._ended, []
         opened = [replicator for replicator in replicators if replicator.is_open]
         reports = [self._report(replicator) for replicator in opened]
         state = [(report.replica_id, report.connected_at, report.models) for report in reports]
         moved = any(report.rows_in or report.rows_out for report in reports)
         self._totals = {r: totals for r, totals in self._totals.items() if r in replicators}
-        if errors or moved or state != self._written:
+        if errors or moved or ended or state != self._written:
             confirmed = [{label: dict(link.confirmed) for label, link in r.session.links.items()} for r in opened]
-            await self._thread.run(self._write, errors, reports, confirmed)
+            await self._thread.run(self._write, errors, ended, reports, confirmed)
             self._written = state
 
     def _report(self, replicator: Replicator) -> PeerReport:
@@ -96,6 +103,7 @@ class PoolReporter:
     def _write(
         self,
         errors: Counter[tuple[str, str]],
+        ended: Sequence[PeerReport],
         reports: Sequence[PeerReport],
         confirmed: Sequence[Mapping[str, Vector]],
     ) -> None:
@@ -104,6 +112,7 @@ class PoolReporter:
         with database_of(self._parts).writing():
             for (text, peer), count in errors.items():
                 self.rows.write_error(text, peer, count)
+            self.rows.add(ended)
             self.rows.write(
                 [
                     replace(

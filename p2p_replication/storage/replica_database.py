@@ -190,6 +190,11 @@ class ReplicaDatabase:
         for stream in getattr(self, "streams", {}).values():
             stream.forget_layouts()
 
+    def check_identity(self) -> None:
+        """Raise StaleReplica if the database is another replica than the one this worker has opened."""
+        if not Replica.objects.using(self.alias).filter(replica_id=self.replica_id).exists():
+            raise StaleReplica("the database has another identity than when the worker opened it (a flush, a restore)")
+
     def check_streams(self) -> None:
         """Raise StaleReplica if the streams in the database are no longer those this worker has opened."""
         now = dict(Stream.objects.using(self.alias).values_list("pk", "layout_id"))

@@ -7,10 +7,12 @@ import logging
 import sys
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from channels.consumer import AsyncConsumer
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
 
+from p2p_replication.models.doorbell import DOORBELL_CHANNEL
 from p2p_replication.worker.supervisor import PoolSupervisor
 
 logger = logging.getLogger("p2p_replication.worker")
@@ -28,6 +30,9 @@ class DoorbellConsumer(AsyncConsumer):  # type: ignore[misc]
                 "runworker can't hear anything on the in-memory channel layer, as no other process can send to it. "
                 "Use python manage.py runp2psync, which needs no channel layer, or configure channels_redis."
             )
+        if "runworker" in sys.argv:
+            # A consumer comes to life with the first message: the pools declared so far must not wait for one.
+            async_to_sync(get_channel_layer().send)(DOORBELL_CHANNEL, {"type": "pools.changed"})
         return super().as_asgi(**initkwargs)
 
     async def pools_changed(self, message: dict[str, Any]) -> None:

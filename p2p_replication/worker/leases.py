@@ -13,8 +13,10 @@ from p2p_replication.models.pool import Peer, PeerState, Pool
 def take_lease(pool: int, holder: str, ttl: float) -> bool:
     """Take or renew the lease of a pool for ``ttl`` seconds; False if another live worker has it."""
     now = timezone.now()
-    free = Q(lease_until=None) | Q(lease_until__lt=now) | Q(lease_holder=holder) | Q(lease_holder="")
     until = now + datetime.timedelta(seconds=ttl)
+    free = Q(lease_until=None) | Q(lease_until__lt=now) | Q(lease_holder=holder) | Q(lease_holder="")
+    # Nobody takes a lease for so long: it is from a clock that was ahead, and its worker is dead.
+    free |= Q(lease_until__gt=until + datetime.timedelta(seconds=ttl))
     return bool(Pool.objects.filter(free, pk=pool).update(lease_holder=holder, lease_until=until))
 
 

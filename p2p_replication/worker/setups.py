@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 from p2p_replication.conf import app_settings
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models.callables import resolve
-from p2p_replication.models.handle import declare
+from p2p_replication.models.handle import declare_from_code
 from p2p_replication.models.pool import Declaration, Pool
 from p2p_replication.pool.live_pool import PoolSetup
 from p2p_replication.pool.part import Part
@@ -35,18 +35,22 @@ class WantedPool:
 def declare_registered_pools() -> None:
     """Store the declarations that ``p2p.py`` modules and inner ``Replication`` classes make, drop those they made.
 
-    A pool that somebody has cancelled stays so.
+    A pool that somebody has cancelled stays so. Raises ConfigurationError for options that can't be.
     """
     declared: set[tuple[str, str, str]] = set()
     for options in registry:
         for pool in options.pools:
-            account, topic = pool.get("account", "default"), pool["topic"]
+            account, topic = pool.get("account", "default"), str(pool.get("topic", ""))
             declared.add((account, topic, options.label))
             if Pool.objects.filter(account=account, topic=topic).exclude(cancelled_at=None).exists():
                 logger.info("the pool %s is cancelled: %s is not declared in it", topic, options.label)
                 continue
-            given = {key: value for key, value in pool.items() if key != "topic"}
-            declare(options.model, topic, pull={}, push={}, source=options.source, **given)
+            try:
+                declare_from_code(options.model, source=options.source, **{"topic": "", **pool})
+            except (ConfigurationError, TypeError) as error:
+                raise ConfigurationError(
+                    f"{options.source} declares a pool for {options.label} that can't be: {error}"
+                ) from error
     for declaration in Declaration.objects.exclude(source="call").select_related("pool"):
         if (declaration.pool.account, declaration.pool.topic, declaration.model) not in declared:
             logger.info("%s is declared no more by %s", declaration, declaration.source)

@@ -67,6 +67,11 @@ class PoolSupervisor:
         self._retry = asyncio.Event()
         self._stale: asyncio.Queue[StaleReplica] = asyncio.Queue()
         self._stopped_totals = [0, 0, 0, 0]
+        #: Pools that can't run, and why, as it was said last.
+        self.failed: dict[int, str] = {}
+        #: Topics of the pools that another worker has the lease of.
+        self.elsewhere: set[str] = set()
+        self._stopping: set[asyncio.Future[None]] = set()
 
     @property
     def database(self) -> ReplicaDatabase:
@@ -166,10 +171,14 @@ class PoolSupervisor:
                 await asyncio.wait_for(self._look.wait(), LOOK)
 
     async def _look_at_pools(self, beat: bool) -> None:
+        # Here, as nobody hears of it from a session: those only end, and begin again.
+        await self.thread.run(self.database.check_identity)
         wanted, failed = await self.thread.run(wanted_pools, self.database)
         for number, text in failed:
-            logger.error("%s", text)
-            await self.thread.run(PeerRows(self.database.alias, number).write_error, text)
+            if self.failed.get(number) != text:
+                logger.error("%s", text)
+                await self.thread.run(PeerRows(self.database.alias, number).write_error, text)
+        self.failed = dict(failed)
         by_id = {pool.id: pool for pool in wanted}
         for number, running in list(self.running.items()):
             now = by_id.get(number)
@@ -183,7 +192,10 @@ class PoolSupervisor:
                     logger.info("pool %s starts with %s", pool.setup.topic, ", ".join(sorted(pool.setup.parts)))
                     setup = replace(pool.setup, on_stale=self._stale.put_nowait)
                     self.running[pool.id] = _Running(pool, LivePool(setup, self.thread))
-            elif pool.id in self.running:
+                self.elsewhere.discard(pool.setup.topic)
+                continue
+            self.elsewhere.add(pool.setup.topic)
+            if pool.id in self.running:
                 logger.warning("another worker has taken the pool %s over", pool.setup.topic)
                 await self._stop(pool.id)
 
@@ -217,17 +229,26 @@ class PoolSupervisor:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def _stop(self, number: int) -> None:
-        running = self.running.pop(number)
+        """Stop a pool; once begun this is finished, even if the worker is told to end meanwhile."""
+        stopping = asyncio.ensure_future(self._stop_running(number, self.running.pop(number)))
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
+        await asyncio.shield(stopping)
+
+    async def _stop_running(self, number: int, running: _Running) -> None:
         running.task.cancel()
         await asyncio.gather(running.task, return_exceptions=True)
         for i, count in enumerate(totals(running.pool)):
             self._stopped_totals[i] += count
-        await running.pool.reporter.write(running.pool.replicators)
-        await self.thread.run(release_lease, number, self.holder)
+        # Who has lost the lease has nothing to tell any more: the pool's peers are its successor's.
+        if await self.thread.run(take_lease, number, self.holder, app_settings.LEASE_TTL):
+            await running.pool.reporter.write(running.pool.replicators)
+            await self.thread.run(release_lease, number, self.holder)
         logger.info("pool %s has stopped", running.pool.setup.topic)
 
     async def _stop_pools(self) -> None:
-        await asyncio.gather(*(self._stop(number) for number in list(self.running)), return_exceptions=True)
+        begun = list(self._stopping)
+        await asyncio.gather(*(self._stop(number) for number in list(self.running)), *begun, return_exceptions=True)
 
     async def _write_stats(self) -> None:
         if self._stats_file:

@@ -28,9 +28,12 @@ async def show(supervisor: PoolSupervisor) -> None:
 def screen(supervisor: PoolSupervisor) -> RenderableType:
     if not supervisor.ready.is_set():
         return "Starting ..."
-    if not supervisor.running:
+    parts: list[RenderableType] = [pool_table(running.pool) for running in supervisor.running.values()]
+    parts += [f"pool {escape(topic)}: another worker serves it" for topic in sorted(supervisor.elsewhere)]
+    parts += [escape(text) for text in supervisor.failed.values()]
+    if not parts:
         return "No pool is declared: call sync_p2p(), or give a model pools in its p2p.py. Waiting for one."
-    return Group(*(pool_table(running.pool) for running in supervisor.running.values()), "Ctrl-C stops.")
+    return Group(*parts, "Ctrl-C stops.")
 
 
 def pool_table(pool: LivePool) -> Table:

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import watchfiles
 
@@ -80,12 +81,15 @@ class SQLiteWakeups:
 
     def _poll_version(self, wake: Callable[[], None]) -> None:
         connection = None
-        last = None
+        last = opened = None
         while not self._stop.wait(self._poll_watched if self._watching else self._poll):
             try:
                 if connection is None:
-                    connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=1)
+                    connection = sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=1)
+                    opened = _identity(self.path)
                 version = connection.execute("PRAGMA data_version").fetchone()[0]
+                if _identity(self.path) != opened:
+                    raise sqlite3.OperationalError("another file has taken the place of the database")
             except sqlite3.Error:
                 if connection is not None:
                     connection.close()
@@ -96,3 +100,12 @@ class SQLiteWakeups:
                 wake()
         if connection is not None:
             connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one of the same name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.nodes import Node, Server, until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 ROWS = 12_000
 

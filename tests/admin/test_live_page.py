@@ -17,7 +17,7 @@ POOL = """
 import datetime
 from django.utils import timezone
 from p2p_replication.models import Declaration, Peer, PeerProgress, Pool
-until = timezone.now() + datetime.timedelta(seconds=600)
+until = timezone.now() + datetime.timedelta(seconds=19)
 pool = Pool.objects.create(topic="field-team", lease_holder="laptop:1", lease_until=until)
 declaration = Declaration.objects.create(pool=pool, model="survey.Place")
 peer = Peer.objects.create(pool=pool, replica_id="ab" * 16, name="Ben's <b>laptop</b>", state="connected",

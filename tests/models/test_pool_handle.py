@@ -28,7 +28,7 @@ from tests.testapp.models import Book, Note
 TOPIC = "field-team"
 
 
-def serve(handle: PoolHandle, seconds: float = 60) -> None:
+def serve(handle: PoolHandle, seconds: float = 15) -> None:
     """A worker takes the pool's lease."""
     until = timezone.now() + datetime.timedelta(seconds=seconds)
     Pool.objects.filter(pk=handle.pool.pk).update(lease_holder="worker", lease_until=until)

@@ -95,6 +95,8 @@ def try_sabotage(patch: Sabotage) -> tuple[Sabotage, str]:
 
 def main(names: list[str]) -> int:
     patches = load(names)
+    if not patches:
+        raise SystemExit(f"There is no sabotage in {PATCHES.relative_to(ROOT)}.")
     began = time.monotonic()
     code, output = run_tests(ROOT, sorted({patch.test for patch in patches}))
     if code != 0:
