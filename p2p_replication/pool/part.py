@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from p2p_replication.protocol.messages import ModelOffer
 from p2p_replication.protocol.version_vector import Vector
+from p2p_replication.storage.changes import PUSH_ROWS
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.vectors import cursor_of, vector_of
 
@@ -18,7 +19,9 @@ class Part:
     database: ReplicaDatabase
     stream: StreamStore
     declaration: int
+    #: Rows of a batch that is pulled, 0 for the sender's choice; own changes that are pushed at once.
     batch_size: int = 0
+    push_rows: int = PUSH_ROWS
 
     def offer(self) -> ModelOffer:
         """Return what a HELLO says of the model. The field without a name stands for the key."""

@@ -189,7 +189,7 @@ class Replicator:
     async def _read_push(self, effect: fx.ReadPush) -> None:
         part = self.pool.parts[effect.model]
         try:
-            batch = await self.pool.thread.run(read_push, part.database, part.stream, effect.push_from)
+            batch = await self.pool.thread.run(read_push, part.database, part.stream, effect.push_from, part.push_rows)
         except RowTooLarge as error:
             self.session.refuse_model(effect.model, f"{effect.model}: {error}")
             return

@@ -112,14 +112,14 @@ def _read(
     return _batch(database, stream, after, position, rows, claim, continues, rest)
 
 
-def read_push(database: ReplicaDatabase, stream: StreamStore, push_from: int) -> PushBatch:
+def read_push(database: ReplicaDatabase, stream: StreamStore, push_from: int, limit: int = PUSH_ROWS) -> PushBatch:
     """Read own changes above ``push_from`` in their present state: all of them, or none if they are too many."""
     floor = max(push_from, database.first_sequence)
     for _ in range(CLEAN_TRIES):
         with database.snapshot():
             push_to = own_vector(database, stream).get(database.start, 0)
-            records = _select(database, stream, "l.seq > %s AND l.own_counter > %s", [floor, floor], PUSH_ROWS + 1)
-            if len(records) > PUSH_ROWS:
+            records = _select(database, stream, "l.seq > %s AND l.own_counter > %s", [floor, floor], limit + 1)
+            if len(records) > limit:
                 break
             entries = [(Entry.load(record[: len(COLUMNS)]), record[len(COLUMNS) :]) for record in records]
             dirty = pending_keys(database, stream) if log_is_waiting(database) else set()

@@ -17,6 +17,7 @@ from p2p_replication.models.pool import Declaration, Pool
 from p2p_replication.pool.live_pool import PoolSetup
 from p2p_replication.pool.part import Part
 from p2p_replication.registry import registry
+from p2p_replication.storage.changes import PUSH_ROWS
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.transport.base import ConnectionHandler, HandlerConfig
 
@@ -80,8 +81,10 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
                 f"{declaration.model} is declared in the pool {pool} but does not replicate in this project (any "
                 "more): cancel it in the admin, or restore the model."
             )
-        size = (declaration.pull or {}).get("batch_size", 0)
-        parts[declaration.model] = Part(database, stream, declaration.pk, size)
+        pull, push = declaration.pull or {}, declaration.push or {}
+        parts[declaration.model] = Part(
+            database, stream, declaration.pk, pull.get("batch_size", 0), push.get("batch_size", PUSH_ROWS)
+        )
     settings = app_settings.current()
     setup = PoolSetup(
         id=pool.pk,
@@ -94,7 +97,7 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
         timeout=settings.PEER_TIMEOUT,
         max_clock_skew=settings.MAX_CLOCK_SKEW,
     )
-    options = sorted((label, part.declaration, part.batch_size) for label, part in parts.items())
+    options = sorted((label, part.declaration, part.batch_size, part.push_rows) for label, part in parts.items())
     return setup, repr((pool.generation, pool.connection_handler, pool.is_peer_valid, options))
 
 

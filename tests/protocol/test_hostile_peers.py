@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from p2p_replication.protocol import effects as fx
@@ -175,3 +176,15 @@ def test_pushes_do_not_hold_up_the_deadline_of_a_pull():
         peer.applied(push, {"peer": i})
         peer.tick(1.0)
     assert peer.was_refused
+
+
+@pytest.mark.parametrize(
+    "change", [{"clocks": []}, {"dot_origins": [7]}, {"dot_counters": [0]}, {"seqs": [0]}], ids=str
+)
+def test_rows_that_do_not_fit_together_never_reach_storage(change):
+    peer = RawPeer().open()
+    peer.pull()
+    batch = peer.batch(row(1))
+    peer.say(msgspec.structs.replace(batch, rows=msgspec.structs.replace(batch.rows, **change)))
+    assert peer.was_refused
+    assert not peer.wanted(fx.ApplyChanges)

@@ -48,9 +48,7 @@ class Sabotage:
 
 
 def load(names: list[str]) -> list[Sabotage]:
-    patches = [
-        Sabotage(name=path.stem, **tomllib.loads(path.read_text())) for path in sorted(PATCHES.glob("*.toml"))
-    ]
+    patches = [Sabotage(name=path.stem, **tomllib.loads(path.read_text())) for path in sorted(PATCHES.glob("*.toml"))]
     unknown = set(names) - {patch.name for patch in patches}
     if unknown:
         raise SystemExit(f"There is no sabotage {', '.join(sorted(unknown))}.")

@@ -1,0 +1,74 @@
+"""The application writes while a batch is read: a value never travels under the version before it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+from django.db import connections
+
+from p2p_replication.protocol.changes import unpack_rows
+from p2p_replication.storage.changes import read_changes, read_push
+from tests.testapp.models import Note
+
+NOTE = "testapp.Note"
+
+
+class WriteBeforeSnapshot:
+    """Another process commits a write just before a snapshot begins, so many times."""
+
+    def __init__(self, replica, statement: str, times: int = 1) -> None:
+        self.path, self.statement, self.times = replica.path, statement, times
+
+    def __call__(self, execute, sql, params, many, context):
+        if sql == "BEGIN" and self.times:
+            self.times -= 1
+            with closing(sqlite3.connect(self.path, timeout=20)) as other:
+                other.execute(self.statement)
+                other.commit()
+        return execute(sql, params, many, context)
+
+
+def read(replica, after: int = 0):
+    return read_changes(
+        replica.database, replica.stream(NOTE), replica.declarations[NOTE], {}, after=after
+    )  # fmt: skip
+
+
+def test_a_row_written_between_posting_and_reading_travels_under_its_new_version(replica):
+    a = replica("a")
+    note = Note.objects.using("a").create(title="old")
+    a.post()
+    before = a.entry(note).counter
+    with connections["a"].execute_wrapper(WriteBeforeSnapshot(a, "UPDATE testapp_note SET title = 'new'")):
+        batch = read(a)
+    (row,) = unpack_rows(batch.rows)
+    assert row.state.values["title"] == "new"
+    assert row.dots == {a.database.start: a.entry(note).counter}
+    assert a.entry(note).counter > before
+
+
+def test_a_row_that_never_comes_to_rest_is_cut_off_and_holds_up_nothing_before_it(replica):
+    a = replica("a")
+    calm = Note.objects.using("a").create(title="calm")
+    a.post()
+    Note.objects.using("a").create(title="restless")
+    a.post()
+    busy = WriteBeforeSnapshot(a, "UPDATE testapp_note SET stars = stars + 1 WHERE title = 'restless'", times=99)
+    with connections["a"].execute_wrapper(busy):
+        batch = read(a)
+    assert [row.key for row in unpack_rows(batch.rows)] == [calm.pk.bytes]
+    assert batch.vector is None
+    rest = read(a, after=batch.to_seq)
+    assert [row.state.values["stars"] for row in unpack_rows(rest.rows)] == [99 - busy.times]
+    assert rest.vector is not None
+
+
+def test_a_push_holds_back_a_row_that_is_written_meanwhile(replica):
+    a = replica("a")
+    Note.objects.using("a").create(title="old")
+    a.post()
+    with connections["a"].execute_wrapper(WriteBeforeSnapshot(a, "UPDATE testapp_note SET title = 'new'")):
+        push = read_push(a.database, a.stream(NOTE), 0)
+    (row,) = unpack_rows(push.rows)
+    assert (row.state.values["title"], row.dots) == ("new", {a.database.start: push.push_to})
