@@ -10,25 +10,13 @@ from collections.abc import Mapping
 
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.changes import MAX_INTEGER, MAX_VECTOR, PushBatch, ReadBatch, check_batch, check_vector
+from p2p_replication.protocol.conversation import Conversation
 from p2p_replication.protocol.credit import Credit
-from p2p_replication.protocol.framing import Decoder, Encoder, RemoteProtocolError
-from p2p_replication.protocol.introduction import SessionConfig, check_hello, disagreement
-from p2p_replication.protocol.messages import (
-    PROTOCOL_VERSION,
-    Ack,
-    Auth,
-    Bye,
-    Changes,
-    Error,
-    Hello,
-    Message,
-    Ping,
-    Pong,
-    Request,
-    State,
-)
+from p2p_replication.protocol.framing import RemoteProtocolError
+from p2p_replication.protocol.introduction import SessionConfig, disagreement
+from p2p_replication.protocol.messages import Ack, Changes, Error, Hello, Message, Request, State
 from p2p_replication.protocol.model_link import ModelLink, Serve
-from p2p_replication.protocol.phases import ALLOWED, Phase
+from p2p_replication.protocol.phases import Phase
 from p2p_replication.protocol.version_vector import Vector, joined
 
 #: What may wait for our decision to let a peer in: messages, and their bytes.
@@ -36,7 +24,7 @@ MAX_EARLY = 1000
 MAX_EARLY_BYTES = 8 * 1024 * 1024
 
 
-class Session:
+class Session(Conversation):
     """One connection to one peer, for all models of a pool.
 
     Call a method for each event, then ``drain()`` for what has to be done. Methods never raise for anything the peer
@@ -44,44 +32,15 @@ class Session:
     """
 
     def __init__(self, config: SessionConfig, now: float) -> None:
-        self.config = config
-        self.phase = Phase.HELLO
-        self.peer: Hello | None = None
         self.links: dict[str, ModelLink] = {}
-        self.bytes_in = self.bytes_out = 0
-        self._encoder, self._decoder = Encoder(), Decoder()
-        self._effects: list[fx.Effect] = []
-        #: What came before we decided to let the peer in, with its unpacked size.
-        self._early: list[tuple[Message, int]] = []
-        self._opened = self._heard = self._pinged = now
         self._pull_deadline: float | None = None
         self._serial = 0
         self._credit = Credit(config.window)
-        self._message_bytes = 0
-        self._hello = config.hello()
-        self._send(self._hello)
+        #: What came before we decided to let the peer in, with its unpacked size.
+        self._early: list[tuple[Message, int]] = []
+        super().__init__(config, now)
 
     # -- events ------------------------------------------------------------------------------------------------
-
-    def drain(self) -> list[fx.Effect]:
-        """Return the effects that have gathered, in the order in which they must be carried out."""
-        gathered, self._effects = self._effects, []
-        return gathered
-
-    def receive(self, frame: bytes, now: float) -> None:
-        """Take one frame from the peer."""
-        if self.phase is Phase.CLOSED:
-            return
-        self._heard = now
-        self.bytes_in += len(frame)
-        try:
-            message = self._decoder.feed(frame, ALLOWED[self.phase])
-        except RemoteProtocolError as error:
-            self._broken(error)
-            return
-        if message is not None:
-            self._message_bytes = self._decoder.unpacked
-            self._handle(message, now)
 
     def accept(self, vectors: Mapping[str, Vector], now: float) -> None:
         """Let the introduced peer in. ``vectors``: for each of our models, what this replica has."""
@@ -203,20 +162,12 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Let time pass: heartbeats, time-outs and gathered announcements."""
+        super().tick(now)
         if self.phase is Phase.CLOSED:
-            return
-        if now - self._heard >= self.config.timeout:
-            self.close(f"no sign of life for {self.config.timeout:g} s", is_error=True)
-            return
-        if self.phase in (Phase.HELLO, Phase.AUTH) and now - self._opened >= self.config.introduction_timeout:
-            self.close(f"no introduction within {self.config.introduction_timeout:g} s", is_error=True)
             return
         if self._pull_deadline is not None and now >= self._pull_deadline:
             self.close(f"no answer to a pull within {self.config.pull_timeout:g} s", is_error=True)
             return
-        if now - max(self._heard, self._pinged) >= self.config.heartbeat:
-            self._pinged = now
-            self._send(Ping(int(now * 1000)))
         for link in self.links.values():
             if link.announce_pending and self.phase is Phase.OPEN:
                 self._announce(link)
@@ -229,49 +180,32 @@ class Session:
             self._end_pull(link)
             self._send(Error("model", text, model))
 
-    def close(self, reason: str, *, code: str = "", is_error: bool = False) -> None:
-        """End the session; the peer is told why."""
-        if self.phase is Phase.CLOSED:
-            return
-        self._send(Error(code, reason) if code else Bye(reason))
-        self._closed(reason, is_error)
-
-    def connection_lost(self, reason: str) -> None:
-        """The transport has ended."""
-        if self.phase is not Phase.CLOSED:
-            self._closed(reason, False)
-
     # -- messages ------------------------------------------------------------------------------------------------
 
-    def _handle(self, message: Message, now: float) -> None:
-        try:
-            self._dispatch(message, now)
-        except RemoteProtocolError as error:
-            self._broken(error)
+    def _introduced(self, peer: Hello) -> None:
+        theirs = {offer.label: offer for offer in peer.models}
+        for offer in self.config.models:
+            if offer.label in theirs:
+                reason = disagreement(offer, theirs[offer.label])
+                if reason:
+                    self._effects.append(fx.PeerError(reason, offer.label))
+                else:
+                    self.links[offer.label] = ModelLink(offer.label)
+        super()._introduced(peer)
 
-    def _broken(self, error: RemoteProtocolError) -> None:
-        self.close(f"the peer broke the protocol: {error}", code="protocol", is_error=True)
+    def _refused(self, model: str, text: str) -> None:
+        self._effects.append(fx.PeerError(text, model))
+        link = self.links.pop(model, None)
+        if link is not None:
+            self._end_pull(link)
 
-    def _dispatch(self, message: Message, now: float) -> None:
-        if not isinstance(message, ALLOWED[self.phase]):
-            raise RemoteProtocolError(f"{type(message).__name__} while {self.phase.value}")
+    def _replicate(self, message: Message, now: float) -> None:
+        if self.phase is Phase.INTRODUCED:
+            self._early.append((message, self._message_bytes))
+            if len(self._early) > MAX_EARLY or sum(size for _, size in self._early) > MAX_EARLY_BYTES:
+                raise RemoteProtocolError("too many messages before the introduction was over")
+            return
         match message:
-            case Hello():
-                self._on_hello(message)
-            case Auth():
-                self._on_auth(message)
-            case Ping():
-                self._send(Pong(message.time))
-            case Pong():
-                pass
-            case Bye():
-                self._closed(f"the peer left: {message.reason[:300]}", False)
-            case Error():
-                self._on_error(message)
-            case _ if self.phase is Phase.INTRODUCED:
-                self._early.append((message, self._message_bytes))
-                if len(self._early) > MAX_EARLY or sum(size for _, size in self._early) > MAX_EARLY_BYTES:
-                    raise RemoteProtocolError("too many messages before the introduction was over")
             case State():
                 self._on_state(message)
             case Request():
@@ -280,44 +214,6 @@ class Session:
                 self._on_changes(message, now)
             case Ack():
                 self._on_ack(message)
-
-    def _on_hello(self, hello: Hello) -> None:
-        if hello.protocol != PROTOCOL_VERSION:
-            text = f"protocol {hello.protocol}; this side speaks {PROTOCOL_VERSION}: update the older side"
-            self.close(text, code="version", is_error=True)
-            return
-        check_hello(hello)
-        self.peer = hello
-        self.phase = Phase.AUTH
-        self._send(self.config.auth(self._hello, hello))
-
-    def _on_auth(self, auth: Auth) -> None:
-        peer, config = self.peer, self.config
-        assert peer is not None
-        if not config.is_authentic(auth, self._hello, peer):
-            text = "the peer's signature is wrong: another topic, or somebody between the two"
-            self.close(text, code="auth", is_error=True)
-            return
-        self.phase = Phase.INTRODUCED
-        theirs = {offer.label: offer for offer in peer.models}
-        for offer in config.models:
-            if offer.label in theirs:
-                reason = disagreement(offer, theirs[offer.label])
-                if reason:
-                    self._effects.append(fx.PeerError(reason, offer.label))
-                else:
-                    self.links[offer.label] = ModelLink(offer.label)
-        self._effects.append(fx.PeerIntroduced(peer))
-
-    def _on_error(self, error: Error) -> None:
-        text = f"the peer says: {error.text[:500]}"
-        if error.model:
-            self._effects.append(fx.PeerError(text, error.model))
-            link = self.links.pop(error.model, None)
-            if link is not None:
-                self._end_pull(link)
-        else:
-            self._closed(text, True)
 
     def _on_state(self, state: State) -> None:
         link = self.links.get(state.model)
@@ -458,15 +354,7 @@ class Session:
             link.wanted = True
             self._effects.append(fx.WantPull(model, initial))
 
-    def _send(self, message: Message) -> int:
-        frames = self._encoder.encode(message)
-        size = sum(map(len, frames))
-        self.bytes_out += size
-        self._effects.append(fx.Send(frames))
-        return size
-
     def _closed(self, reason: str, is_error: bool) -> None:
-        self.phase = Phase.CLOSED
         for link in self.links.values():
             link.pulling = False
-        self._effects.append(fx.Closed(reason, is_error))
+        super()._closed(reason, is_error)
