@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from asgiref.sync import sync_to_async
 from django.db import connection, models, transaction
@@ -92,7 +92,7 @@ class PoolHandle:
         barrier = _Barrier(self)
         while (missing := barrier.missing(peers)) is not None:
             if time.monotonic() >= deadline:
-                raise NotInSync(f"Not in sync after {timeout:g} s: {missing}")
+                barrier.give_up(timeout, missing)
             time.sleep(0.05)
 
     async def await_in_sync(self, timeout: float = 30.0, *, peers: int = 1) -> None:
@@ -101,7 +101,7 @@ class PoolHandle:
         barrier = await sync_to_async(_Barrier)(self)
         while (missing := await sync_to_async(barrier.missing)(peers)) is not None:
             if time.monotonic() >= deadline:
-                raise NotInSync(f"Not in sync after {timeout:g} s: {missing}")
+                await sync_to_async(barrier.give_up)(timeout, missing)
             await asyncio.sleep(0.05)
 
 
@@ -114,6 +114,11 @@ class _Barrier:
         self.last_entry = last or 0
         self.target: int | None = None
 
+    def give_up(self, timeout: float, missing: str) -> NoReturn:
+        """The time is over."""
+        pool = Pool.objects.get(pk=self.handle.pool.pk)
+        raise NotInSync(f"Not in sync after {timeout:g} s: {missing}") if pool.has_live_worker else _no_worker(pool)
+
     def missing(self, peers: int) -> str | None:
         """Say what is still missing, or None."""
         pool = Pool.objects.get(pk=self.handle.pool.pk)
@@ -123,7 +128,7 @@ class _Barrier:
         if not pool.has_live_worker:
             if pool.declarations.filter(created_at__gt=timezone.now() - LEASE_GRACE).exists():
                 return "no worker has taken the pool yet."
-            raise WorkerNotRunning(f"No worker serves the pool {pool}. Start one with: python manage.py runp2psync")
+            raise _no_worker(pool)
         if self.target is None:
             waiting = ChangeLogEntry.objects.filter(id__lte=self.last_entry).count()
             if waiting:
@@ -148,6 +153,10 @@ class _Barrier:
             if p not in done
         ]
         return "; ".join(behind) + "."
+
+
+def _no_worker(pool: Pool) -> WorkerNotRunning:
+    return WorkerNotRunning(f"No worker serves the pool {pool}. Start one with: python manage.py runp2psync")
 
 
 def sync_p2p(
