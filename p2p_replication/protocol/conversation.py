@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.framing import Decoder, Encoder, RemoteProtocolError
 from p2p_replication.protocol.introduction import SessionConfig, check_hello
@@ -111,11 +113,11 @@ class Conversation:
             case Pong():
                 pass
             case Bye():
-                self._closed(f"the peer left: {message.reason[:300]}", False)
+                self._closed(f"the peer left: {shown(message.reason)}", False)
             case Error() if message.model:
-                self._refused(message.model, f"the peer says: {message.text[:500]}")
+                self._refused(message.model, f"the peer says: {shown(message.text)}")
             case Error():
-                self._closed(f"the peer says: {message.text[:500]}", True)
+                self._closed(f"the peer says: {shown(message.text)}", True)
             case _:
                 self._replicate(message, now)
 
@@ -125,7 +127,7 @@ class Conversation:
             self.close(text, code="version", is_error=True)
             return
         check_hello(hello)
-        self.peer = hello
+        self.peer = msgspec.structs.replace(hello, name=shown(hello.name))
         self.phase = Phase.AUTH
         self._send(self.config.auth(self._hello, hello))
 
@@ -149,3 +151,8 @@ class Conversation:
     def _closed(self, reason: str, is_error: bool) -> None:
         self.phase = Phase.CLOSED
         self._effects.append(fx.Closed(reason, is_error))
+
+
+def shown(text: str) -> str:
+    """Return a peer's text as it may go to a log or a terminal: not too long, without control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:500])

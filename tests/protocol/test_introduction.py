@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from p2p_replication.protocol import effects as fx
+from p2p_replication.protocol.conversation import shown
 from p2p_replication.protocol.introduction import auth_payload
 from p2p_replication.protocol.messages import Ack, Auth, Bye, Error, ModelOffer, Ping, Pong, Request, State
 from p2p_replication.protocol.session import Phase, Session
@@ -213,3 +214,9 @@ def test_a_model_nobody_knows_is_ignored():
     assert peer.is_open
     assert not peer.wanted(fx.ReadChanges)
     assert [type(message) for message in peer.said[-1:]] == [Ack]  # It takes no credit from the others.
+
+
+def test_a_peers_texts_carry_no_control_characters():
+    """They go to logs and terminals."""
+    assert shown("caf\u00e9 \x1b[31mred\n\x00") == "caf\u00e9 ?[31mred??"
+    assert len(shown("x" * 10_000)) == 500
