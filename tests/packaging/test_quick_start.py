@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -72,7 +71,8 @@ class Device:
         try:
             yield log
         finally:
-            process.send_signal(signal.SIGINT)
+            # Not SIGINT: a test run that was started in the background has its children ignore that.
+            process.terminate()
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
