@@ -72,7 +72,15 @@ def new_file(template: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def replica(new_file: Callable[[str], Path], django_db_blocker) -> Iterator[Callable[..., TestReplica]]:
+def replica_class() -> type[TestReplica]:
+    """What ``replica`` makes; a folder of tests may say otherwise."""
+    return TestReplica
+
+
+@pytest.fixture
+def replica(
+    new_file: Callable[[str], Path], replica_class: type[TestReplica], django_db_blocker
+) -> Iterator[Callable[..., TestReplica]]:
     """``replica(name)``: a new replica of the test app's models."""
     aliases: list[str] = []
 
@@ -80,7 +88,7 @@ def replica(new_file: Callable[[str], Path], django_db_blocker) -> Iterator[Call
         path = path or new_file(name)
         attach(name, path)
         aliases.append(name)
-        return TestReplica(name, path)
+        return replica_class(name, path)
 
     with django_db_blocker.unblock():
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from p2p_replication.models import Declaration, LedgerEntry
 from p2p_replication.protocol.changes import check_rows
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.storage.applier import Applied
-from tests.conftest import attach, detach
 from tests.replicas import LABELS, TestReplica
 
 
@@ -73,19 +71,5 @@ def meet(*replicas: TestReplica, labels: tuple[str, ...] = LABELS, rounds: int =
 
 
 @pytest.fixture
-def replica(new_file: Callable[[str], Path], django_db_blocker) -> Iterator[Callable[..., StorageReplica]]:
-    """``replica(name)``: a new replica of all models of the test app."""
-    aliases: list[str] = []
-
-    def make(name: str, path: Path | None = None) -> StorageReplica:
-        path = path or new_file(name)
-        attach(name, path)
-        aliases.append(name)
-        return StorageReplica(name, path)
-
-    with django_db_blocker.unblock():
-        try:
-            yield make
-        finally:
-            for alias in aliases:
-                detach(alias)
+def replica_class() -> type[TestReplica]:
+    return StorageReplica
