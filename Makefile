@@ -28,7 +28,7 @@ demo: $(DEMO)
 	@$(BIN)/python -m demo_project $(ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 sabotage: $(DEV)
 	$(BIN)/python -m tests.sabotage $(ARGS)
