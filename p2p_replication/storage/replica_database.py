@@ -17,11 +17,11 @@ from p2p_replication.models.ledger import FieldLayout, Stream
 from p2p_replication.models.replica import Origin, Replica, Start
 from p2p_replication.protocol.clock import WallClock
 from p2p_replication.registry import registry
-from p2p_replication.storage.codecs_sqlite import read_any_text
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
 from p2p_replication.storage.relations import Relations
 from p2p_replication.storage.table import ModelTable, WireRow
+from p2p_replication.storage.vendors import vendor_of
 from p2p_replication.storage.write_budget import WriteBudget
 
 __all__ = ["DIGEST_SIZE", "ReplicaDatabase", "StreamStore"]
@@ -90,7 +90,10 @@ class ReplicaDatabase:
         max_clock_skew: float = 300.0,
     ) -> None:
         self.alias = alias
+        self.vendor = vendor_of(connections[alias])
         self.budget = budget or WriteBudget(0.025, 0.010)
+        if not self.vendor.has_one_write_lock:
+            self.budget.pause = 0.0
         self.max_skew_ms = int(max_clock_skew * 1000)
         self.wall_clock = WallClock()
         self._prepared: Any = None
@@ -133,7 +136,9 @@ class ReplicaDatabase:
         self._prepare()
         try:
             with self.budget.writing(), transaction.atomic(using=self.alias):
+                self.vendor.begin_writing(self.connection)
                 yield
+                self.vendor.end_writing(self.connection)
         except BaseException:
             self._forget_rolled_back()
             raise
@@ -143,7 +148,7 @@ class ReplicaDatabase:
         """A read transaction: all reads inside see one state, and no write lock is taken."""
         self._prepare()
         with self.connection.cursor() as cursor:
-            cursor.execute("BEGIN")
+            cursor.execute(self.vendor.begin_snapshot)
             try:
                 yield
             finally:
@@ -152,7 +157,8 @@ class ReplicaDatabase:
     def _prepare(self) -> None:
         """Set the connection up again if Django has opened a new one."""
         if self._prepared is not self.connection.connection:
-            prepare_connection(self.connection)
+            self.connection.ensure_connection()
+            self.vendor.prepare(self.connection)
             self._prepared = self.connection.connection
 
     def take_sequence(self, count: int) -> int:
@@ -238,15 +244,3 @@ class ReplicaDatabase:
 
     def now_ms(self) -> int:
         return int(time.time() * 1000)
-
-
-def prepare_connection(connection: BaseDatabaseWrapper) -> None:
-    """Set up the worker's own connection: posting must be durable before a dot leaves the house."""
-    connection.ensure_connection()
-    if connection.vendor == "sqlite":
-        # The default, DEFERRED, can fail at its first write, whatever the time-out (STYLE, trap 14).
-        connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
-        read_any_text(connection)
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA synchronous=FULL")
-            cursor.execute("PRAGMA busy_timeout=20000")

@@ -89,6 +89,14 @@ def test_reading_what_was_written_for_a_wire_value_gives_that_value(one, name):
     check()
 
 
+def held(replica, name):
+    """What a column holds, in type and bits; of JSON the value counts, not how it is written."""
+    if name != "data":
+        return replica.raw("testapp.Sample")
+    table = replica.stream("testapp.Sample").table
+    return sorted(map(repr, table.read([key for (key,) in replica.sql("SELECT id FROM testapp_sample")]).items()))
+
+
 @pytest.mark.parametrize("name", COLUMNS)
 def test_raw_values_of_any_kind_arrive_in_type_and_bits(replica, name):
     a, b = replica("a"), replica("b")
@@ -109,7 +117,7 @@ def test_raw_values_of_any_kind_arrive_in_type_and_bits(replica, name):
         connection.commit()
     assert len(a.raw("testapp.Sample")) > 20
     meet(a, b, labels=SAMPLE)
-    mine, theirs = a.raw("testapp.Sample"), b.raw("testapp.Sample")
+    mine, theirs = held(a, name), held(b, name)
     assert [m for m, t in zip(mine, theirs, strict=True) if m != t] == []
 
 
@@ -126,11 +134,12 @@ def test_proper_values_of_django_arrive_as_they_are(replica, name):
     collect()
     Sample.objects.using("a").bulk_create(Sample(**{name: value}) for value in [*values, None])
     meet(a, b, labels=SAMPLE)
-    assert a.raw("testapp.Sample") == b.raw("testapp.Sample")
+    assert held(a, name) == held(b, name)
     ours, theirs = (
         dict(Sample.objects.using(alias).values_list("pk", name)) for alias in ("a", "b")
     )  # fmt: skip
-    assert repr(ours) == repr({key: theirs[key] for key in ours})
+    theirs = {key: theirs[key] for key in ours}
+    assert ours == theirs if name == "data" else repr(ours) == repr(theirs)
 
 
 def test_json_null_sql_null_and_empty_text_stay_apart(replica):
