@@ -23,7 +23,7 @@ from p2p_replication.models import EntryStatus, LedgerEntry, Peer, PoolError
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.replicator import Replicator
 from p2p_replication.worker.supervisor import PoolSupervisor
-from tests.conftest import SQLITE
+from tests.databases import SQLITE
 
 T = TypeVar("T")
 TOPIC = "field-team"

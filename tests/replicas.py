@@ -18,6 +18,7 @@ from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
 from p2p_replication.storage.vectors import cursor_of, vector_of
 from p2p_replication.storage.write_budget import WriteBudget
+from tests.databases import Database, SQLiteFile
 
 LABELS = ("testapp.Note", "testapp.Shelf", "testapp.Book", "testapp.Sample")
 TOPIC = "field-team"
@@ -28,11 +29,17 @@ class TestReplica:
 
     __test__ = False
 
-    def __init__(self, alias: str, path: Path) -> None:
+    def __init__(self, alias: str, site: Database) -> None:
         self.alias = alias
-        self.path = path
+        self.site = site
         self.sent_rows = 0
         self.start()
+
+    @property
+    def path(self) -> Path:
+        """The file of a replica on SQLite."""
+        assert isinstance(self.site, SQLiteFile)
+        return self.site.path
 
     def start(self) -> None:
         self.database = ReplicaDatabase(self.alias, budget=WriteBudget(0.025, 0.0))
@@ -60,7 +67,7 @@ class TestReplica:
 
     def entry(self, row: Any, label: str | None = None) -> LedgerEntry:
         stream = self.stream(label or row._meta.label)
-        key = row.pk.hex if hasattr(row.pk, "hex") else str(row.pk)
+        key = self.site.key(row.pk) if hasattr(row.pk, "hex") else str(row.pk)
         return LedgerEntry.objects.using(self.alias).get(stream=stream.id, key=key)
 
     def parked(self) -> int:
@@ -107,15 +114,14 @@ class TestReplica:
         )  # fmt: skip
 
     def rows(self) -> dict[str, list[Any]]:
-        """Return all rows of the replicated tables, as the database has them."""
-        return {
-            label: sorted(
-                self.sql(f"SELECT {self.stream(label).table.key_column}, "
-                         f"{self.stream(label).table.select_list('t')} FROM {self.stream(label).table.name} t"),
-                key=repr,
-            )
-            for label in LABELS
-        }  # fmt: skip
+        """Return all rows of the replicated tables, in their canonical form."""
+        found = {}
+        for label in LABELS:
+            table = self.stream(label).table
+            keys = [key for (key,) in self.sql(f"SELECT {table.key_text('t')} FROM {table.name} t")]
+            rows = [(table.key_to_wire(key), *row) for key, row in table.read(keys).items()]
+            found[label] = sorted(rows, key=repr)
+        return found
 
 
 def exchange(*replicas: TestReplica) -> None:

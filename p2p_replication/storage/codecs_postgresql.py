@@ -41,7 +41,7 @@ def _conversions(field: models.Field[Any, Any], kind: str) -> tuple[str, Convert
     """Return the SQL that reads a column (``{}``), and the conversions of what it gives."""
     match kind:
         case "uuid":
-            return "{}", lambda raw: raw.bytes, _uuid_from_wire
+            return "{}", _uuid_to_wire, _uuid_from_wire
         case "text" if field.get_internal_type() in ("GenericIPAddressField", "IPAddressField"):
             return "host({})", None, _address_from_wire
         case "text":
@@ -72,6 +72,11 @@ def _exactly(kind: type) -> Convert:
         return value
 
     return from_wire
+
+
+def _uuid_to_wire(raw: Any) -> bytes:
+    """A key comes as the ledger's text."""
+    return bytes(raw.bytes) if type(raw) is uuid.UUID else uuid.UUID(raw).bytes
 
 
 def _uuid_from_wire(value: Any) -> str:

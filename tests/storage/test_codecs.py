@@ -41,7 +41,8 @@ PROPER = {
     "span": st.timedeltas(datetime.timedelta(days=-100_000_000), datetime.timedelta(days=100_000_000)),
     "blob": st.binary(),
     "data": st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        # Above 1e16 a number is written with an exponent; jsonb makes an integer of that, so it becomes one everywhere.
+        st.none() | st.booleans() | st.integers() | st.floats(-1e15, 1e15) | st.text(),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
         max_leaves=8,
     ),

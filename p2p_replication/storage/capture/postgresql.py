@@ -114,10 +114,15 @@ def _parts(target: CaptureTarget, table: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _bitmaps(target: CaptureTarget) -> Iterator[tuple[int, str]]:
-    """Yield the changed-column bitmap of each block. ``*<>`` compares the bytes of any type, whatever its equality."""
+    """Yield the changed-column bitmap of each block.
+
+    ``*<>`` compares the bytes of any type, whatever it takes for equal; it knows records only.
+    """
     for block in range((len(target.columns) + BLOCK_BITS - 1) // BLOCK_BITS):
         columns = target.columns[block * BLOCK_BITS : (block + 1) * BLOCK_BITS]
-        bits = [f"((ROW(o.{c}) *<> ROW(n.{c}))::int::bigint << {i})" for i, c in enumerate(map(_q, columns))]
+        bits = [
+            f"((ROW(o.{c})::record *<> ROW(n.{c})::record)::int::bigint << {i})" for i, c in enumerate(map(_q, columns))
+        ]
         yield block, " | ".join(bits)
 
 
