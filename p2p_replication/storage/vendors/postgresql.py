@@ -24,7 +24,7 @@ APPLYING = "p2p_replication.applying"
 
 #: lock_not_available, deadlock_detected, serialization_failure
 _BUSY = {"55P03", "40P01", "40001"}
-#: SQL types of keys, by wire type.
+#: SQL types of keys, by wire type (of a key that is a foreign key: the last word).
 _KEY_CASTS = {"uuid": "::uuid"}
 
 
@@ -68,7 +68,7 @@ class PostgreSQL:
         return f"{column}::text"
 
     def key_value(self, text: str, kind: str) -> str:
-        return text + _KEY_CASTS.get(kind, "")
+        return text + _KEY_CASTS.get(kind.rpartition(" ")[2], "")
 
     def verbatim(self, column: str) -> str:
         return f"{column}::text"
