@@ -63,11 +63,11 @@ django.setup()
 from django.apps import apps
 from django.core.management import call_command
 from django.db import connection, connections, models
-from p2p_replication.models import ChangeLogEntry, Gap, LedgerEntry, Stream
+from p2p_replication.models import ChangeLogEntry, Gap, LedgerEntry, Stream, uuid7
 from p2p_replication.storage.capture.installation import drift, install
 from tests.databases import known
 from tests.storage.conftest import StorageReplica, meet
-Item = apps.get_model("shop", "Item")
+Item = apps.all_models["shop"].get("item")
 LABELS = ("shop.Item",)
 
 def migrate(app=None, target=None, using="default"):
@@ -90,8 +90,8 @@ def left_behind():
                            "SELECT proname FROM pg_proc WHERE starts_with(proname, 'p2p')")
         return [name for (name,) in cursor.fetchall()]
 
-def same(*aliases):
-    rows = [replica(alias).raw("shop.Item") for alias in aliases]
+def same(*aliases, label="shop.Item"):
+    rows = [replica(alias).raw(label) for alias in aliases]
     assert all(r == rows[0] for r in rows), rows
 '''
 
