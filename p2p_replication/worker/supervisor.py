@@ -29,7 +29,7 @@ from p2p_replication.storage.retry import retry_parked
 from p2p_replication.worker.leases import release_lease, take_lease
 from p2p_replication.worker.opening import check_migrations, install_capture, open_database
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
-from p2p_replication.worker.wakeups import SQLiteWakeups
+from p2p_replication.worker.wakeups import wakeups_of
 
 logger = logging.getLogger("p2p_replication.worker")
 
@@ -134,15 +134,9 @@ class PoolSupervisor:
     # -- loops -----------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        settings = app_settings.current()
-        await SQLiteWakeups(
-            # Asked in its thread: connections belong to threads.
-            await self.thread.run(lambda: str(self.database.connection.settings_dict["NAME"])),
-            self.wake,
-            poll=settings.POLL_INTERVAL,
-            poll_watched=settings.POLL_INTERVAL_WATCHED,
-            watch=settings.FILE_WATCHER,
-        ).run()
+        # Made in the database's thread: connections belong to threads.
+        wakeups = await self.thread.run(lambda: wakeups_of(self.database.connection, self.wake))
+        await wakeups.run()
 
     async def _heed(self) -> None:
         """Raise what a pool has found out about the database."""
