@@ -198,6 +198,7 @@ class LivePool:
                 raise PeerRefused(f"is_peer_valid failed: {error}") from error
             if not valid:
                 raise PeerRefused("is_peer_valid refuses the peer")
+        self.reporter.rows.name_origin(hello.start, hello.replica)
 
     def _settle_duplicates(self, new: Replicator, hello: Hello) -> bool:
         """Keep one connection per replica. Both ends come to the same choice, by the nonces they both know."""

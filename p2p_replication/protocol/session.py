@@ -134,6 +134,7 @@ class Session(Conversation):
         link.local = joined(link.local, vector)
         if changes.claim is not None:
             link.announced = joined(link.announced, self._foreign(changes.claim))
+            link.confirmed = joined(link.confirmed, changes.claim)
             if taken:
                 link.peer_has(changes.claim)
                 # The peer knows that we have what it claimed for us.
