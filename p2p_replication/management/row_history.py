@@ -179,7 +179,7 @@ def _peers(database: str, declaration: Declaration, entry: Entry, origins: Origi
         elif not live:
             why = "no live worker serves the pool here. Start one: manage.py runp2psync"
         elif peer.state != PeerState.CONNECTED:
-            why = f"not connected since {when(peer.last_seen)}"
+            why = f"not connected, last seen {when(peer.last_seen)}"
         else:
             why = "connected, and has not acknowledged it yet"
         found.append(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
 from django.db import connections, reset_queries
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.storage.replica_database import ReplicaDatabase, prepare_connection
 
@@ -28,11 +29,14 @@ class DatabaseThread:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="p2p-reading")
         self._on_changed = on_changed
         self.database: ReplicaDatabase | None = None
+        #: The thread's connection, of which others are copies.
+        self._connection: BaseDatabaseWrapper | None = None
 
     async def open(self, make: Callable[[], ReplicaDatabase]) -> ReplicaDatabase:
         """Open the replica's database inside the thread."""
-        self.database = await self.run(make)
-        return self.database
+        database = self.database = await self.run(make)
+        self._connection = await self.run(lambda: connections[database.alias])
+        return database
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function in the thread and return its result."""
@@ -56,9 +60,9 @@ class DatabaseThread:
 
         The function gets an event that is set when nobody waits for it any more, and a connection that is made for it.
         """
-        assert self.database is not None
-        alias, stop = self.database.alias, threading.Event()
-        source = await self.run(lambda: connections[alias])
+        source, stop = self._connection, threading.Event()
+        assert source is not None
+        alias = source.alias
 
         def call() -> T:
             connections[alias] = source.copy(alias)

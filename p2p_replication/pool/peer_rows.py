@@ -63,8 +63,8 @@ class PeerRows:
                 "peer in the admin; otherwise somebody poses as it."
             )
         peer.public_key = public_key.hex()
-        peer.name, peer.user = name[:200], user[:200]
-        peer.save(using=self.alias, update_fields=["public_key", "name", "user"])
+        peer.name, peer.user, peer.last_seen = name[:200], user[:200], timezone.now()
+        peer.save(using=self.alias, update_fields=["public_key", "name", "user", "last_seen"])
 
     def name_origin(self, origin: str, replica_id: str) -> None:
         """Remember whose start an origin is: the first replica that comes under it."""

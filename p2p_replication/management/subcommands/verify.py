@@ -9,16 +9,14 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS
+from django.utils.dateparse import parse_datetime
 
 from p2p_replication.management.captured import refuse_unready_database
-from p2p_replication.management.layout import replica_name, when, wrapped
+from p2p_replication.management.layout import iso, replica_name, when, wrapped
 from p2p_replication.management.subcommands import Subcommand
 from p2p_replication.models.pool import Pool
 from p2p_replication.models.worker_request import RequestKind, RequestState, WorkerRequest
 from p2p_replication.protocol.verification import Outcome
-
-#: A peer that can't be asked, as an outcome.
-NOT_CONNECTED = "not connected"
 
 
 class VerifySubcommand(Subcommand):
@@ -71,7 +69,7 @@ def verified(pool: Pool, timeout: float, database: str) -> dict[str, Any]:
     answer["models"] = request.results["models"]
     asked = {model["replica"] for model in answer["models"]}
     answer["not_connected"] = [
-        {"replica": peer.replica_id, "name": peer.name, "since": when(peer.last_seen)}
+        {"replica": peer.replica_id, "name": peer.name, "since": iso(peer.last_seen)}
         for peer in pool.peers.order_by("name", "replica_id")
         if peer.replica_id not in asked
     ]
@@ -96,7 +94,8 @@ def described(pool: dict[str, Any]) -> Iterator[str]:
         yield from _model(model)
     for peer in pool["not_connected"]:
         name = replica_name(peer["replica"], peer["name"])
-        yield from wrapped(f"{NOT_CONNECTED} since {peer['since']}, not compared", f"  {name}  ")
+        since = f", last seen {when(parse_datetime(peer['since']))}" if peer["since"] else ""
+        yield from wrapped(f"not connected{since}", f"  {name}  ")
 
 
 def _model(model: dict[str, Any]) -> Iterator[str]:
