@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from p2p_replication.protocol.clock import ADOPTED, NEVER, milliseconds_of
 
 WIDTH = 100
 GAP = "  "
+COMMAND = re.compile(r"manage\.py .*$")
+UNBROKEN = "\0"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], indent: str = "  ") -> Iterator[str]:
@@ -27,9 +30,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], indent: str = "  "
 def wrapped(text: str, start: str = "") -> Iterator[str]:
     """Yield a text behind ``start``, its further lines below its first one."""
     room = max(WIDTH - len(start), 30)
-    lines = textwrap.wrap(printable(text), room, break_long_words=False, break_on_hyphens=False) or [""]
+    # A command at the end stays in one piece, to be copied.
+    text = COMMAND.sub(lambda command: command[0].replace(" ", UNBROKEN), printable(text))
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
     for line in lines:
-        yield (start + line).rstrip()
+        yield (start + line).rstrip().replace(UNBROKEN, " ")
         start = " " * len(start)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.management.layout import replica_name, when
@@ -25,6 +26,7 @@ from p2p_replication.models.pool import Declaration, PeerProgress, PeerState, Po
 from p2p_replication.protocol.version_vector import covers
 from p2p_replication.registry import Options
 from p2p_replication.storage.codecs import base_field
+from p2p_replication.storage.digests import differing, field_digests
 from p2p_replication.storage.ledger import Entry, load_entries
 from p2p_replication.storage.table import ModelTable
 
@@ -67,6 +69,8 @@ class RowHistory:
     key: str
     in_table: bool
     version: Version | None
+    #: Fields whose content is not what the version says: changed past the triggers.
+    changed_unseen: list[str]
     #: Writes in the change log that are not posted yet: what, and when.
     waiting: list[tuple[str, datetime.datetime]]
     parked: ParkedRow | None
@@ -109,12 +113,14 @@ def row_history(database: str, options: Options, key: str) -> RowHistory:
         .select_related("pool")
         .order_by("pool__account", "pool__topic")
     )
+    waiting = _waiting(database, stream.pk, key) if stream is not None else []
     return RowHistory(
         options.label,
         key,
         bool(table.existing([key])),
         _version(database, entry, table, origins) if entry is not None else None,
-        _waiting(database, stream.pk, key) if stream is not None else [],
+        _changed_unseen(database, entry, table) if entry is not None and not waiting else [],
+        waiting,
         next((row for row in parked_rows(database, options.label) if row.key == key), None)
         if entry is not None and entry.status == EntryStatus.PARKED
         else None,
@@ -127,11 +133,7 @@ def row_history(database: str, options: Options, key: str) -> RowHistory:
 
 
 def _version(database: str, entry: Entry, table: ModelTable, origins: OriginNames) -> Version:
-    if entry.status == EntryStatus.PRESENT:
-        layout = FieldLayout.objects.using(database).filter(pk=entry.layout).first()
-        names = list(layout.fields) if layout is not None else list(table.names)
-    else:
-        names = []
+    names = _layout(database, entry, table) if entry.status == EntryStatus.PRESENT else []
     fields = {name: entry.field_clocks.get(name, entry.clock) for name in (*names, *entry.held)}
     states = {EntryStatus.PRESENT: "alive", EntryStatus.DELETED: "deleted", EntryStatus.PARKED: "parked"}
     return Version(
@@ -144,6 +146,22 @@ def _version(database: str, entry: Entry, table: ModelTable, origins: OriginName
             for origin, counter in entry.dots().items()
         ],
     )
+
+
+def _layout(database: str, entry: Entry, table: ModelTable) -> list[str]:
+    layout = FieldLayout.objects.using(database).filter(pk=entry.layout).first()
+    return list(layout.fields) if layout is not None else list(table.names)
+
+
+def _changed_unseen(database: str, entry: Entry, table: ModelTable) -> list[str]:
+    row = None
+    with contextlib.suppress(DatabaseError):  # Text that is no UTF-8, say: that is not what is asked here.
+        row = table.read([entry.key]).get(entry.key)
+    if entry.status != EntryStatus.PRESENT or row is None:
+        return []
+    names, values = _layout(database, entry, table), dict(zip(table.names, row, strict=True))
+    now = field_digests([values.get(name) for name in names])
+    return [names[i] for i in differing(bytes(entry.digest), now) if i < len(names) and names[i] in values]
 
 
 def _waiting(database: str, stream: int, key: str) -> list[tuple[str, datetime.datetime]]:
@@ -173,7 +191,7 @@ def _peers(database: str, declaration: Declaration, entry: Entry, origins: Origi
         if known is None:
             has, why = None, "it was not seen to replicate this model: it may not declare it"
         elif covers(known.confirmed, dots):
-            has, why = True, "it has acknowledged this version"
+            has, why = True, "it has acknowledged this version (applied, or parked there)"
         elif peer.state == PeerState.REFUSED:
             why = f"refused: {peer.last_error}"
         elif not live:

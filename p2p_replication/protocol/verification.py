@@ -96,11 +96,10 @@ def compare(ours: Digest, theirs: Digest) -> Comparison:
         if digest.refused:
             return Comparison(Outcome.FAILED, shown(digest.refused))
     buckets = tuple(differing_buckets(ours.sums, theirs.sums))
-    untracked = " and ".join(
-        f"{count} rows {where} were written past the triggers, run there: manage.py p2p rescan"
-        for count, where in ((ours.untracked, "here"), (theirs.untracked, "there"))
-        if count
-    )
+    counts = ((ours.untracked, "here"), (theirs.untracked, "there"))
+    untracked = " and ".join(f"{count} rows {where}" for count, where in counts if count)
+    if untracked:
+        untracked += " were written past the triggers; on that side run: manage.py p2p rescan"
     if not buckets:
         return Comparison(Outcome.DIFFERENT if untracked else Outcome.EQUAL, untracked)
     if ours.unsettled or theirs.unsettled:

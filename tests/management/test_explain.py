@@ -159,12 +159,20 @@ def test_text_keys_are_typed_as_they_are(replica: Callable[..., TestReplica]) ->
 def test_writes_past_the_triggers_are_told_as_such(replica: Callable[..., TestReplica]) -> None:
     a = replica("a")
     Coin.objects.using("a").create(code="lost")
+    Coin.objects.using("a").create(code="changed", rate=1)
     a.post()
+    assert run_json("explain", "testapp.Coin", "changed", "--database", "a")[0]["changed_unseen"] == []
     a.sql("INSERT INTO p2p_replication_applying (id) VALUES (1)")
-    a.sql("DELETE FROM testapp_coin")
+    a.sql("DELETE FROM testapp_coin WHERE code = 'lost'")
+    a.sql("UPDATE testapp_coin SET rate = 2")
     a.sql("INSERT INTO testapp_coin (code, name, rate) VALUES ('smuggled', '', 0)")
     a.sql("DELETE FROM p2p_replication_applying")
-    for key, text in (("lost", "went away past the triggers"), ("smuggled", "was written past the triggers")):
+    told = {
+        "lost": "went away past the triggers",
+        "smuggled": "was written past the triggers",
+        "changed": "changed past the triggers: rate.",
+    }
+    for key, text in told.items():
         printed, error = run("explain", "testapp.Coin", key, "--database", "a")
         assert text in " ".join(printed.split()) and "rescan" in printed
         assert error == ""

@@ -69,6 +69,9 @@ def described(history: RowHistory) -> Iterator[str]:
         yield from wrapped(f"{operation} of {when(at)}, which the worker has not posted yet", "  waiting   ")
     if version is not None and version.state == "alive" and not history.in_table and not history.waiting:
         yield from wrapped("the row went away past the triggers. Find such rows: manage.py p2p rescan", "  missing   ")
+    if history.changed_unseen:
+        names = ", ".join(history.changed_unseen)
+        yield from wrapped(f"past the triggers: {names}. Find such rows: manage.py p2p rescan", "  changed   ")
     if history.parked is not None:
         parked = history.parked
         why = f"{parked.reason}: {parked.detail}" if parked.detail else parked.reason
@@ -78,7 +81,7 @@ def described(history: RowHistory) -> Iterator[str]:
     yield from wrapped(where, "  pools     ")
     for peer in history.peers:
         has = {True: "has it", False: "lacks it", None: "unknown"}[peer.has]
-        yield from wrapped(f"{peer.name} {has}: {peer.why} (pool {peer.pool})", "  peer      ")
+        yield from wrapped(f"{peer.name} {has} (pool {peer.pool}): {peer.why}", "  peer      ")
     for error in history.errors:
         yield from wrapped(error, "  error     ")
 
