@@ -47,7 +47,9 @@ def parked(database: str, label: str = "") -> QuerySet[Parking]:
     return found
 
 
-def parked_rows(database: str, label: str = "") -> list[ParkedRow]:
+def parked_rows(database: str, label: str = "", key: str = "") -> list[ParkedRow]:
+    """Return the parked rows, the oldest first: all, those of one model, or the one with this key."""
+    found = parked(database, label)
     labels = dict(Stream.objects.using(database).values_list("pk", "label"))
     origins = OriginNames(database)
     return [
@@ -60,5 +62,5 @@ def parked_rows(database: str, label: str = "") -> list[ParkedRow]:
             parking.tries,
             origins.describe(parking.entry.origin),
         )
-        for parking in parked(database, label)
+        for parking in (found.filter(entry__key=key) if key else found)
     ]

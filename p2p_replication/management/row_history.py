@@ -93,7 +93,7 @@ def key_text(database: str, options: Options, typed: str) -> str:
     pk = options.model._meta.pk
     assert pk is not None
     try:
-        value: Any = base_field(pk).to_python(typed.strip())
+        value: Any = base_field(pk).to_python(typed)
         return table.key_from_wire(value.bytes if isinstance(value, uuid.UUID) else value)
     except (ValidationError, ValueError) as error:
         raise ConfigurationError(
@@ -121,9 +121,7 @@ def row_history(database: str, options: Options, key: str) -> RowHistory:
         _version(database, entry, table, origins) if entry is not None else None,
         _changed_unseen(database, entry, table) if entry is not None and not waiting else [],
         waiting,
-        next((row for row in parked_rows(database, options.label) if row.key == key), None)
-        if entry is not None and entry.status == EntryStatus.PARKED
-        else None,
+        next(iter(parked_rows(database, options.label, key)), None),
         [str(declaration.pool) for declaration in declarations],
         [knowledge for declaration in declarations for knowledge in _peers(database, declaration, entry, origins)]
         if entry is not None

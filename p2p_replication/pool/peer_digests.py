@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -46,15 +45,14 @@ class PeerDigests:
         """Return the peer's answer, or a refusal that says why there is none."""
         session = self._replicator.session
         if not session.ask_digest(model, buckets):
-            return refusal(session.why_no_digest(model))
+            return refusal(session.why_no_digest(model) or "the peer has not answered the last question yet")
         self._answer = asyncio.get_running_loop().create_future()
         self._replicator.carry_out()
-        digest = None
-        with contextlib.suppress(TimeoutError):
+        try:
             digest = await asyncio.wait_for(self._answer, timeout)
-            if digest is None:
-                return refusal(f"the connection has ended: {self._replicator.close_reason}")
-        return digest or refusal(f"no answer within {timeout:.0f} s")
+        except TimeoutError:
+            return refusal(f"no answer in the time that was left, {timeout:.1f} s: allow more with --timeout")
+        return digest or refusal(f"the connection has ended: {self._replicator.close_reason}")
 
     def arrived(self, digest: Digest) -> None:
         if self._answer is not None and not self._answer.done():

@@ -58,7 +58,7 @@ async def verify_pool(pool: LivePool, timeout: float) -> list[Verified]:
 async def _verify_model(pool: LivePool, label: str, peers: Sequence[Replicator], deadline: float) -> list[Verified]:
     compared: dict[Replicator, Comparison] = {}
     for peer in peers:
-        if why := peer.session.why_no_digest(label):
+        if peer.is_open and (why := peer.session.why_no_digest(label)):
             compared[peer] = Comparison(Outcome.LEFT_OUT, why)
     left = [peer for peer in peers if peer not in compared]
     for pause in (0.0, *PAUSES):
@@ -107,6 +107,8 @@ async def _described(pool: LivePool, label: str, peer: Replicator, result: Compa
             kinds = (rows.only_here, rows.only_there, rows.different)
             here, there, both = (tuple(_text(pool.parts[label], key) for key in keys[:NAMED]) for keys in kinds)
             more = len(buckets) < len(result.buckets) or not rows.complete or any(len(keys) > NAMED for keys in kinds)
+            if not more and not any(kinds):
+                return replace(found, outcome=Outcome.UNDER_WAY.value, text="they were different, and are no more")
             return replace(found, only_here=here, only_there=there, different=both, more=more)
         if time.monotonic() >= deadline:
             break

@@ -31,18 +31,17 @@ class DigestExchange(Conversation):
         super().__init__(config, now)
 
     def why_no_digest(self, model: str) -> str:
-        """Say why the peer can't be asked for digests of a model; empty if it can."""
-        if self.phase is not Phase.OPEN or self.peer is None:
-            return "not connected"
-        if DIGESTS not in self.peer.features:
+        """Say why the peer can't be asked for digests of a model in this session; empty if it can."""
+        if self.peer is None or DIGESTS not in self.peer.features:
             return "the peer runs an older version, which does not compare content"
-        if not self._takes_part(model):
-            return self.left_out.get(model, "the model has no part in this connection")
-        return "the peer has not answered the last question yet" if self._asked is not None else ""
+        return "" if self._takes_part(model) else self.left_out.get(model, "it has no part in this connection")
 
     def ask_digest(self, model: str, buckets: Sequence[int] = ()) -> bool:
-        """Ask what the peer holds of a model: the answer is a ``DigestArrived``. False if it can't be asked now."""
-        if self.why_no_digest(model):
+        """Ask what the peer holds of a model: the answer is a ``DigestArrived``.
+
+        False if it can't be asked, or has not answered the last question yet.
+        """
+        if self.phase is not Phase.OPEN or self._asked is not None or self.why_no_digest(model):
             return False
         self._digest_number += 1
         self._asked = DigestRequest(model, self._digest_number, list(buckets))

@@ -134,6 +134,7 @@ def test_our_question_gets_its_answer():
     assert peer.session.why_no_digest("m") == ""
     assert peer.session.ask_digest("m")
     assert not peer.session.ask_digest("m"), "one at a time"
+    assert peer.session.why_no_digest("m") == ""
     peer.look()
     (asked,) = peer.heard(DigestRequest)
     peer.say(digest(CONTENT, number=asked.number))

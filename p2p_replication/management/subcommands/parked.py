@@ -17,6 +17,9 @@ from p2p_replication.management.parked_rows import ParkedRow, parked_rows
 from p2p_replication.management.retrying import retry_now
 from p2p_replication.management.subcommands import Subcommand
 
+#: Rows that are printed for people.
+SHOWN = 50
+
 
 class ParkedSubcommand(Subcommand):
     help: ClassVar[str] = "Show rows that have arrived and can't be applied yet, why, and what helps."
@@ -47,7 +50,7 @@ class ParkedSubcommand(Subcommand):
         self._write(rows)
 
     def _write(self, rows: list[ParkedRow]) -> None:
-        for row in rows:
+        for row in rows[:SHOWN]:
             self.stdout.write(f"{row.model} {row.key}")
             tries = "tried once" if row.tries == 1 else f"tried {row.tries} times"
             for line in (
@@ -57,4 +60,6 @@ class ParkedSubcommand(Subcommand):
                 *wrapped(row.remedy, "  remedy  "),
             ):
                 self.stdout.write(line)
+        if len(rows) > SHOWN:
+            self.stdout.write(f"... and {len(rows) - SHOWN} more: --json shows all")
         self.stdout.write(f"{len(rows)} rows are parked. They are kept, passed on, and tried again by themselves.")
