@@ -202,7 +202,9 @@ def _attention(pools: list[PoolStatus], models: list[ModelStatus]) -> list[str]:
         if pool.errors:
             found.append(f"{pool.pool}: it had errors in the last hour, see above")
     for model in models:
-        if model.capture:
+        if registry.get(model.model) is None:
+            found.append(f"{model.model}: {model.capture}. Cancel its part in the pool, or restore the model")
+        elif model.capture:
             found.append(f"{model.model}: {model.capture}. Renew its capture: manage.py p2p triggers install")
         if model.parked:
             found.append(f"{model.model}: {model.parked} rows are parked. See why: manage.py p2p parked {model.model}")

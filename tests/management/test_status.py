@@ -140,6 +140,7 @@ def test_a_cancelled_pool_and_a_model_that_is_gone_are_shown_as_such() -> None:
     status, _ = run_json("status")
     gone = next(model for model in status["models"] if model["model"] == "gone.Model")
     assert "does not replicate in this project" in gone["capture"]
+    assert any(text.startswith("gone.Model") and "Cancel its part" in text for text in status["attention"])
     handle.pool.cancel()
     printed, error = run("status", "--check")
     assert f"Pool {TOPIC}, account default: cancelled" in printed

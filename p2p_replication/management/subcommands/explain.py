@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.management.captured import refuse_unready_database
-from p2p_replication.management.layout import clock_text, when, wrapped
+from p2p_replication.management.layout import clock_text, printable, when, wrapped
 from p2p_replication.management.named_models import labels_of
 from p2p_replication.management.row_history import RowHistory, Version, key_text, row_history
 from p2p_replication.management.subcommands import Subcommand
@@ -54,7 +54,7 @@ class ExplainSubcommand(Subcommand):
 
 def described(history: RowHistory) -> Iterator[str]:
     """Yield the lines that say it all."""
-    yield f"{history.model} {history.key}"
+    yield printable(f"{history.model} {history.key}")
     yield from wrapped("it is there" if history.in_table else "it is not there", "  table     ")
     version = history.version
     if version is not None:

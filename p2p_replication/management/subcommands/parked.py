@@ -11,7 +11,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DEFAULT_DB_ALIAS
 
 from p2p_replication.management.captured import refuse_unready_database
-from p2p_replication.management.layout import when, wrapped
+from p2p_replication.management.layout import printable, when, wrapped
 from p2p_replication.management.named_models import labels_of
 from p2p_replication.management.parked_rows import ParkedRow, parked_rows
 from p2p_replication.management.retrying import retry_now
@@ -51,7 +51,7 @@ class ParkedSubcommand(Subcommand):
 
     def _write(self, rows: list[ParkedRow]) -> None:
         for row in rows[:SHOWN]:
-            self.stdout.write(f"{row.model} {row.key}")
+            self.stdout.write(printable(f"{row.model} {row.key}"))
             tries = "tried once" if row.tries == 1 else f"tried {row.tries} times"
             for line in (
                 *wrapped(f"{row.reason}: {row.detail}" if row.detail else row.reason, "  why     "),
