@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 
 from p2p_replication.protocol.changes import unpack_rows
 from p2p_replication.protocol.row_state import RowState
+from p2p_replication.protocol.verification import Outcome, compare
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_posting import SmallBudget
 from tests.storage.test_refusals import batch_of
@@ -85,6 +86,8 @@ def test_replicas_that_have_exchanged_everything_are_equal(replica, seed):
     for other in replicas[1:]:
         for label in LABELS:
             assert first.canonical(label) == other.canonical(label)
+            assert compare(first.digest(label), other.digest(label)).outcome is Outcome.EQUAL
+            assert other.digest(label).unsettled == ""
     assert [one.parked() for one in replicas] == [0] * len(replicas)
     vectors = [[one.vector(label) for label in LABELS] for one in replicas]
     assert all(vector == vectors[0] for vector in vectors)
