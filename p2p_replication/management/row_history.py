@@ -117,7 +117,7 @@ def row_history(database: str, options: Options, key: str) -> RowHistory:
     return RowHistory(
         options.label,
         key,
-        bool(table.existing([key])),
+        bool(table.read([key])),
         _version(database, entry, table, origins) if entry is not None else None,
         _changed_unseen(database, entry, table) if entry is not None and not waiting else [],
         waiting,

@@ -11,7 +11,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from django.db import connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from p2p_replication.storage.replica_database import ReplicaDatabase, prepare_connection
+from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.vendors import vendor_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,7 +68,8 @@ class DatabaseThread:
         def call() -> T:
             connections[alias] = source.copy(alias)
             try:
-                prepare_connection(connections[alias])
+                connections[alias].ensure_connection()
+                vendor_of(connections[alias]).prepare(connections[alias])
                 return function(stop, *args, **kwargs)
             finally:
                 connections[alias].close()
