@@ -289,7 +289,8 @@ def _settle(stream: StreamStore, entry: Entry, row: WireRow | None, clocks: dict
     elif row is not None:
         entry.status = EntryStatus.PRESENT
         entry.held = {name: value for name, value in entry.held.items() if name not in stream.table.codecs}
-    set_clocks(entry, clocks)
+    # A field that a migration has removed since has no value any more.
+    set_clocks(entry, {name: c for name, c in clocks.items() if name in stream.table.codecs or name in entry.held})
     if entry.status == EntryStatus.PRESENT:
         assert row is not None
         entry.layout = stream.layout_id(tuple(name for name in stream.table.names if name in clocks))

@@ -63,6 +63,41 @@ def test_fields_are_added_altered_and_removed_and_every_write_replicates(project
     """)
 
 
+def test_a_migration_changes_rows_that_have_unposted_edits(project):
+    """What waits in the log says nothing of what the migration did to the row afterwards, while no trigger was there."""
+    project.migration(
+        2,
+        "migrations.RunPython(write, migrations.RunPython.noop)",
+        """
+        def write(apps, editor):
+            if editor.connection.alias == "default":
+                items = apps.get_model("shop", "Item").objects
+                items.filter(title="old1").update(title="by migration")
+                items.filter(title__in=["old2", "new and gone"]).delete()
+                items.filter(title="new").update(qty=7)
+                items.create(id="00000000-0000-0000-0000-000000000003", title="again", qty=8)
+        """,
+    )
+    project.run("""
+        items, three = Item.objects, "00000000-0000-0000-0000-000000000003"
+        items.create(id=three, title="old3")
+        one, two = replica(), replica("other")
+        meet(one, two, labels=LABELS)
+        same("default", "other")
+        items.filter(title="old1").update(qty=10)
+        items.filter(title="old2").update(qty=20)
+        items.filter(id=three).delete()
+        items.create(title="new"); items.create(title="new and gone")
+        migrate(); migrate(using="other")
+        found = install()
+        assert not found, found
+        meet(replica(), replica("other"), labels=LABELS)
+        same("default", "other")
+        rows = set(Item.objects.using("other").values_list("title", "qty"))
+        assert rows == {("by migration", 10), ("new", 7), ("again", 8)}, rows
+    """)
+
+
 def test_a_migration_that_fills_its_new_field_reaches_replicas_that_come_later(project):
     """The commonest data migration: a new field gets values while no trigger is there."""
     project.models(WITH_NOTE)
