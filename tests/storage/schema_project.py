@@ -51,6 +51,8 @@ import p2p_replication.models
 from django.db import migrations, models
 {helpers}
 class Migration(migrations.Migration):
+    atomic = {atomic}
+    replaces = {replaces}
     dependencies = {dependencies}
     operations = [{operations}]
 """
@@ -133,10 +135,23 @@ class SchemaProject:
     def models(self, text: str, app: str = "shop") -> None:
         (self.folder / app / "models.py").write_text(textwrap.dedent(text))
 
-    def migration(self, number: int, operations: str, helpers: str = "", app: str = "shop", after: str = "") -> None:
-        dependencies = [(app, f"m{number - 1:04}")] if number > 1 else []
+    def migration(
+        self,
+        number: int,
+        operations: str,
+        helpers: str = "",
+        app: str = "shop",
+        after: str = "",
+        atomic: bool = True,
+        replaces: tuple[int, ...] = (),
+    ) -> None:
+        """Write a migration that follows the one before; ``replaces``: a squashed one, the first of the app."""
+        dependencies = [(app, f"m{number - 1:04}")] if number > 1 and not replaces else []
         dependencies += [("shop", after)] if after else []
-        text = NEXT.format(helpers=textwrap.dedent(helpers), dependencies=dependencies, operations=operations)
+        text = NEXT.format(
+            helpers=textwrap.dedent(helpers), dependencies=dependencies, operations=operations, atomic=atomic,
+            replaces=[(app, f"m{replaced:04}") for replaced in replaces],
+        )  # fmt: skip
         (self.folder / app / "migrations" / f"m{number:04}.py").write_text(text)
 
     def run(self, script: str) -> str:

@@ -31,14 +31,19 @@ class Case:
 
 def field(name: str, definition: str, then: str = "", **kwargs) -> Case:
     return Case(
-        f'migrations.AddField("item", "{name}", {definition})', f"{ITEM}    {name} = {definition}\n", then=then, **kwargs
+        f'migrations.AddField("item", "{name}", {definition})',
+        f"{ITEM}    {name} = {definition}\n",
+        then=then,
+        **kwargs,
     )
 
 
 def altered(name: str, definition: str, then: str = "") -> Case:
     old = next(line for line in ITEM.splitlines() if line.startswith(f"    {name} ="))
     return Case(
-        f'migrations.AlterField("item", "{name}", {definition})', ITEM.replace(old, f"    {name} = {definition}"), then=then
+        f'migrations.AlterField("item", "{name}", {definition})',
+        ITEM.replace(old, f"    {name} = {definition}"),
+        then=then,
     )
 
 
@@ -114,8 +119,8 @@ def insert(title, qty, alias):
 label = "shop.{case.model}"
 Model = apps.get_model(label)
 insert("before", 3, "default")
-outside("UPDATE shop_item SET qty = 10 WHERE title = 'old1'")
-outside("UPDATE shop_item SET title = 'renamed' WHERE title = 'old2'", alias="other")
+outside("UPDATE shop_item SET qty = 0 WHERE title = 'old1'")
+outside("UPDATE shop_item SET title = 'edited' WHERE title = 'old2'", alias="other")
 insert("theirs", 4, "other")
 insert("dead", 5, "other")
 outside("DELETE FROM shop_item WHERE title = 'dead'", alias="other")
@@ -133,10 +138,10 @@ meet(one, two, three, labels=(label,))
 same("default", "other", "third", label=label)
 assert not (one.parked() or two.parked() or three.parked())
 rows = {{row.{case.title}: row for row in Model.objects.using("third")}}
-assert set(rows) == {{"old1", "renamed", "after", "theirs", "new"}}, rows
+assert set(rows) == {{"old1", "edited", "after", "theirs", "new"}}, rows
 if "{case.qty}":
     found = {{title: int(row.{qty}) for title, row in rows.items() if title != "new"}}
-    assert found == {{"old1": 10, "renamed": 2, "after": 3, "theirs": 4}}, found
+    assert found == {{"old1": 0, "edited": 2, "after": 3, "theirs": 4}}, found
 {case.then}
 before = one.sent_rows + two.sent_rows + three.sent_rows
 meet(one, two, three, labels=(label,))
