@@ -65,9 +65,15 @@ class ModelLink:
         """Everything the peer announced is applied here."""
         return self.pulled_once and not self.pulling and not self.applying and not self.lacks_announced()
 
-    def to_announce(self) -> Vector:
-        """Return the entries of ``local`` that the peer neither has nor was told of."""
-        return beyond(beyond(self.local, self.told), self.peer or {})
+    def to_announce(self, peer_start: str) -> Vector:
+        """Return the entries of ``local`` that the peer was not told of, and does not have.
+
+        Its own changes it has; it is told of those that came by another way than from itself, as it waits for the
+        word that they have arrived.
+        """
+        untold = beyond(self.local, self.told)
+        had = {origin: counter for origin, counter in (self.peer or {}).items() if origin != peer_start}
+        return beyond(untold, had)
 
     @property
     def push_under_way(self) -> bool:

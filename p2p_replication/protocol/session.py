@@ -300,14 +300,17 @@ class Session(Conversation):
                 self._effects.append(fx.ReadPush(link.label, has))
             else:
                 link.announce_pending = True
-        rest = link.to_announce()
+        rest = self._to_announce(link)
         rest.pop(self.config.start, None)
         if rest:
             link.announce_pending = True
 
+    def _to_announce(self, link: ModelLink) -> Vector:
+        return link.to_announce(self.peer.start if self.peer is not None else "")
+
     def _announce(self, link: ModelLink) -> None:
         link.announce_pending = False
-        vector = link.to_announce()
+        vector = self._to_announce(link)
         if link.push_under_way:
             vector.pop(self.config.start, None)
         if vector and link.serve is None:

@@ -225,7 +225,7 @@ def test_a_pull_that_begins_while_a_push_is_on_its_way_brings_what_waits():
     assert not peer.wanted(fx.ReadPush)
     peer.read(2, vector={"us": 7}, round=2)
     assert not peer.wanted(fx.ReadPush)
-    assert peer.session.links["m"].to_announce() == {}
+    assert peer.session.links["m"].to_announce("peer") == {}
 
 
 def test_too_many_changes_for_a_push_are_announced():
@@ -256,6 +256,28 @@ def test_what_the_peer_has_is_not_announced_to_it():
     peer = caught_up({"us": 5})
     peer.say(State("m", {"other": 19}))
     peer.session.local_changed("m", {"us": 5, "other": 19})
+    peer.tick(0.05)
+    assert not peer.heard(State)
+
+
+def test_a_peer_learns_that_its_own_changes_have_come_by_another_way():
+    """It announced them, and we had them from somebody else before we asked: else it never knows that they arrived."""
+    peer = caught_up({"us": 5})
+    peer.say(State("m", {"peer": 7}))
+    peer.session.local_changed("m", {"us": 5, "peer": 7})
+    peer.tick(0.05)
+    assert peer.heard(State) == [State("m", {"peer": 7})]
+    peer.session.local_changed("m", {"us": 5, "peer": 7, "other": 1})
+    peer.tick(0.05)
+    assert peer.heard(State) == [State("m", {"other": 1})]
+
+
+def test_a_peer_whose_push_was_taken_is_told_no_more():
+    peer = caught_up({"us": 5})
+    push = peer.batch(row(1), round=0, claim={"peer": 1})
+    peer.say(push)
+    peer.applied(push, {"us": 5, "peer": 1})
+    peer.session.local_changed("m", {"us": 5, "peer": 1})
     peer.tick(0.05)
     assert not peer.heard(State)
 
