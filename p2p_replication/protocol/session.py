@@ -259,6 +259,7 @@ class Session(Conversation):
             return
         assert self.peer is not None
         check_batch(changes, self.peer.start)
+        link.confirmed = joined(link.confirmed, changes.claim or {})
         if changes.round and changes.round == link.round:
             link.remaining = max(changes.remaining, 0)
             if changes.claim is not None:

@@ -351,6 +351,17 @@ def test_a_peer_that_says_it_has_a_change_has_confirmed_it():
     assert peer.session.links["m"].confirmed["us"] == 6
 
 
+def test_the_answer_to_a_pull_confirms_what_the_peer_has():
+    """It says so with its vector, and does not say it again."""
+    peer = caught_up({"us": 5})
+    peer.session.local_changed("m", {"us": 6})
+    peer.pull({"us": 6})
+    batch = peer.batch(claim={"us": 6, "peer": 5}, round=2)
+    peer.say(batch)
+    peer.applied(batch, {"us": 6, "peer": 5})
+    assert peer.session.links["m"].confirmed == {"us": 6, "peer": 5}
+
+
 def test_a_goodbye_ends_the_session_without_fault():
     peer = RawPeer().open()
     peer.session.close("see you")

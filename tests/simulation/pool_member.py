@@ -120,14 +120,15 @@ class PoolMember:
     def _begin_pull(self, end: End, model: str, initial: bool) -> None:
         link = end.session.links.get(model)
         if link is not None and end.session.phase is Phase.OPEN and (initial or link.lacks_announced()):
-            self.worker.do(self._position(end.peer_id, model), lambda position: self._pull(end, model, position))
+            self.worker.do(self._position(end, model), lambda position: self._pull(end, model, position))
             return
         if link is not None:
             link.wanted = False
         self.schedule.done(end, model)
 
-    def _position(self, peer: str, model: str) -> Work[Position]:
-        return self.storage.position(self.pool, model, peer)
+    def _position(self, end: End, model: str) -> Work[Position]:
+        assert end.session.peer is not None
+        return self.storage.position(self.pool, model, end.peer_id, end.session.peer.start)
         yield
 
     def _pull(self, end: End, model: str, position: Position) -> None:

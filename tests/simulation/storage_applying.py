@@ -120,7 +120,7 @@ class Applying:
     def _move_cursor(self, span: _Span) -> bool:
         """Move the cursor over a slice; False, and nothing moves, if it begins above it."""
         changes, cursors = self.changes, self.storage.declarations[self.pool, self.changes.model].cursors
-        cursor = cursors.get(self.peer) or Cursor("", 0, None)
+        cursor = cursors.get(self.peer) or Cursor("", 0)
         to_seq = span.end
         if cursor.start == changes.start:
             if span.start > cursor.sequence:
@@ -129,7 +129,7 @@ class Applying:
         elif span.start > 0 and span.continues != (cursor.start, cursor.sequence):
             return False
         finished = span.last and changes.claim is not None
-        cursors[self.peer] = Cursor(changes.start, to_seq, None if finished else self.now)
+        cursors[self.peer] = Cursor(changes.start, to_seq, finished, None if finished else self.now)
         return True
 
     def _take_claim(self) -> bool:

@@ -76,11 +76,15 @@ class Stream:
 
 @dataclass
 class Cursor:
-    """How far a peer's ledger is read, and since when a pull of it has not come to its end."""
+    """How far a peer's ledger is read, and whether to its end.
+
+    ``unfinished_since``: when it was moved last by a pull that has not come to its end, None if its rows are adopted.
+    """
 
     start: str
     sequence: int
-    unfinished_since: float | None
+    is_finished: bool = True
+    unfinished_since: float | None = None
 
 
 @dataclass
@@ -359,9 +363,16 @@ class StorageModel:
         vector.pop(self.start, None)
         return {**vector, self.start: own[self.start]} if self.start in own else vector
 
-    def position(self, pool: str, label: str, peer: str) -> tuple[Vector, tuple[str, int]]:
+    def position(self, pool: str, label: str, peer: str, peer_start: str) -> tuple[Vector, tuple[str, int]]:
+        """Return our vector, and how far this peer's ledger is read.
+
+        The cursor of a pull that has not come to its end counts for the start it was made with only. The peer may have
+        been set back to a backup since: a row that was above the cursor then, and was to come, may be below it again.
+        """
         cursor = self.declarations[pool, label].cursors.get(peer)
-        return self.vector(pool, label), (cursor.start, cursor.sequence) if cursor else ("", 0)
+        if cursor is None or (not cursor.is_finished and cursor.start != peer_start):
+            return self.vector(pool, label), ("", 0)
+        return self.vector(pool, label), (cursor.start, cursor.sequence)
 
     def check_own_counter(self, label: str, vector: Mapping[str, int]) -> None:
         """Nobody knows a counter of this start that was not given: starts are never continued here."""
