@@ -106,8 +106,8 @@ class Oracle:
                 entry = entries.get(key)
                 if entry is None or not includes(entry.state, state):
                     raise SimulationFault(
-                        f"{storage.name}: the vector {vector} of {label} covers a state of {key} by {origin} that is not "
-                        f"there: {state}; it has {entry and entry.state}"
+                        f"{storage.name}: the vector {vector} of {label} covers a state of {key} by {origin} that is "
+                        f"not there: {state}; it has {entry and entry.state}"
                     )
         seen.vectors[pool, label] = vector
 

@@ -19,8 +19,13 @@ from tests.simulation.world import World
 MOST_COPIES = 1.05
 
 Chances = Mapping[Callable[[World, Machine], None], float]
-WRITES: Chances = {World.write: 14.0, World.write_many: 0.3, World.delete: 1.5, World.cut_one: 0.6,
-                   World.connect_one: 4.0}  # fmt: skip
+WRITES: Chances = {
+    World.write: 14.0,
+    World.write_many: 0.3,
+    World.delete: 1.5,
+    World.cut_one: 0.6,
+    World.connect_one: 4.0,
+}
 CRASHES: Chances = {World.crash: 0.4, World.restart: 0.1}
 
 
@@ -37,8 +42,8 @@ class Scenario:
     name: str
     chances: Chances
     pace: Pace = SLOW
-    replicas: tuple[int, int] = (2, 5)
-    steps: int = 120
+    replicas: tuple[int, int] = (2, 6)
+    steps: int = 150
     pause: float = 0.12
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -54,8 +59,12 @@ class Scenario:
         heal(world)
 
 
+@dataclass(frozen=True)
 class Steady(Scenario):
-    """Nothing goes wrong. What is written crosses to each replica about once."""
+    """Nothing goes wrong. ``most_copies``: as often may a change reach each replica."""
+
+    pace: Pace = STEADY
+    most_copies: float = MOST_COPIES
 
     def run(self, world: World) -> None:
         world.connect_all()
@@ -65,7 +74,7 @@ class Steady(Scenario):
         check_errors(world)
         check_convergence(world)
         check_quiet(world)
-        check_copies(world, MOST_COPIES)
+        check_copies(world, self.most_copies)
 
 
 def check_copies(world: World, most: float) -> None:
@@ -84,30 +93,67 @@ TWO_POOLS = (("p",), ("p", "q"), ("q",), ("p",), ("q",))
 SCENARIOS = (
     Scenario("links that are cut", WRITES),
     Scenario("crashes at commits", {**WRITES, **CRASHES, World.crash: 1.0}, options={"labels": ("m", "n")}),
-    Scenario("replicas come late and go for ever", {**WRITES, World.crash: 0.3, World.vanish: 0.5,
-                                                    World.come_late: 0.5}),
+    Scenario(
+        "replicas that come late and go for ever",
+        {**WRITES, World.crash: 0.3, World.vanish: 0.5, World.come_late: 0.5},
+    ),
     Scenario("restored backups", {**WRITES, **CRASHES, World.back_up: 0.8, World.restore: 0.5}),
     Scenario("copied databases", {**WRITES, **CRASHES, World.copy: 0.5}),
-    Scenario("frames that are doubled and overtake", {**WRITES, World.connect_one: 12.0}, UNFAITHFUL,
-             options={"keys": 20}),
-    Scenario("frames that are lost", {**WRITES, World.connect_one: 12.0}, LOSSY, replicas=(2, 6)),
+    Scenario(
+        "frames that are doubled and overtake", {**WRITES, World.connect_one: 12.0}, UNFAITHFUL, options={"keys": 20}
+    ),
+    Scenario("frames that are lost", {**WRITES, World.connect_one: 12.0}, LOSSY),
     Scenario("partitions and flapping links", {**WRITES, World.part: 0.5, World.flap: 0.4}, replicas=(3, 6)),
     Scenario("rows that are refused", {**WRITES, **CRASHES, World.refuse: 1.5}),
     Scenario("clocks that differ by minutes", {**WRITES, World.restart: 0.2}, options={"skews": SKEWS}),
-    Scenario("two pools over one model", {**WRITES, **CRASHES, World.back_up: 0.4, World.restore: 0.2, World.flap: 0.2}, replicas=(3, 5), options={"pools": TWO_POOLS}),
-    Scenario("bursts", {**WRITES, World.write_many: 3.0}, options={"keys": 25}),
+    Scenario(
+        "two pools over one model",
+        {**WRITES, **CRASHES, World.back_up: 0.4, World.restore: 0.2, World.copy: 0.1, World.flap: 0.2},
+        replicas=(3, 6),
+        options={"pools": TWO_POOLS},
+    ),
+    Scenario("bursts", {**WRITES, World.write_many: 3.0}, replicas=(2, 8), options={"keys": 25}),
     Scenario("rows of several frames", {**WRITES, World.write_much: 4.0}, steps=50, options={"keys": 4}),
-    Steady("a steady pool", {World.write: 1.0}, STEADY, (2, 8), 80, 0.25, {"keys": 200}),
-    Steady("a busy pool", {World.write: 6.0, World.delete: 1.0}, STEADY, (2, 6), 150, 0.01, {"keys": 40}),
-    Steady("a storm of edits of one row", {World.write: 1.0}, STEADY, (2, 8), 100, 0.005, {"keys": 1}),
+    Steady("a steady pool", {World.write: 1.0}, replicas=(2, 8), steps=80, pause=0.25, options={"keys": 200}),
+    Steady(
+        "a busy pool",
+        {World.write: 6.0, World.delete: 1.0},
+        pause=0.01,
+        options={"keys": 40},
+        # Pushes give way to announcements, and rows are merged: a few arrive twice.
+        most_copies=1.15,
+    ),
+    Steady(
+        "a storm of edits of one row",
+        {World.write: 1.0},
+        replicas=(2, 8),
+        steps=100,
+        pause=0.005,
+        options={"keys": 1},
+        # What is written while a push is on its way goes in one more: fewer copies than writes.
+        most_copies=0.85,
+    ),
     Scenario(
         "everything",
-        {**WRITES, World.connect_one: 8.0, World.crash: 0.4, World.vanish: 0.2, World.come_late: 0.3,
-         World.back_up: 0.4, World.restore: 0.2, World.copy: 0.1, World.part: 0.3, World.flap: 0.2,
-         World.refuse: 0.4},
-        LOSSY, (3, 6), 250, 0.1, {"labels": ("m", "n"), "skews": SKEWS},
+        {
+            **WRITES,
+            World.connect_one: 8.0,
+            World.crash: 0.4,
+            World.vanish: 0.2,
+            World.come_late: 0.3,
+            World.back_up: 0.4,
+            World.restore: 0.2,
+            World.copy: 0.1,
+            World.part: 0.3,
+            World.flap: 0.2,
+            World.refuse: 0.4,
+        },
+        LOSSY,
+        replicas=(3, 8),
+        steps=250,
+        options={"labels": ("m", "n"), "skews": SKEWS},
     ),
-)  # fmt: skip
+)
 
 
 def scenario_of(seed: int) -> Scenario:

@@ -66,7 +66,7 @@ class Applying:
         return vector, self.taken
 
     def _splitting(self, rows: Sequence[ChangedRow], span: _Span, *, refused: bool = False) -> Work[None]:
-        """Apply rows in one transaction; if the database refuses them, in two, down to single rows, which are parked."""
+        """Apply rows in one transaction; if they are refused, in two, down to single rows, which are parked."""
         try:
             self._slice(rows, refused=refused)
         except _Refused:

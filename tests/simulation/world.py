@@ -1,4 +1,4 @@
-"""Replicas of some pools, and what may happen to them. Every draw comes from the seed: the same seed, the same history."""
+"""Replicas of some pools, and what may happen to them. Every draw comes from the seed: so does the history."""
 
 from __future__ import annotations
 
