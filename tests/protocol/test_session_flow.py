@@ -308,6 +308,19 @@ def test_what_is_announced_during_a_pull_is_pulled_after_it():
     assert peer.wanted(fx.WantPull) == [fx.WantPull("m")]
 
 
+def test_a_claim_replaces_what_was_announced_before():
+    """A peer that does not have any more what it announced must not be asked for it again and again."""
+    peer = caught_up({"us": 5})
+    peer.say(State("m", {"other": 9}))
+    peer.pull({"us": 5})
+    batch = peer.batch(claim={"peer": 5}, round=2)
+    peer.say(batch)
+    peer.applied(batch, {"us": 5, "peer": 5})
+    peer.wanted(fx.Closed)
+    assert peer.session.links["m"].complete
+    assert not peer.wanted(fx.WantPull)
+
+
 def test_unacknowledged_batches_stay_within_the_window_and_one_batch():
     peer = RawPeer(window=5_000).open({"us": 10_000})
     peer.ask()

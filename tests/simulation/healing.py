@@ -13,6 +13,8 @@ from tests.simulation.world import World
 
 #: Seconds until all must be at rest. A session that hangs would be given up later than that: it is a stall.
 PATIENCE = 50.0
+#: Over a transport that broke its promise a session may hang, until it is given up.
+PULL_TIMEOUT = 60.0
 
 Digest = dict[tuple[str, str], RowState]
 
@@ -29,13 +31,13 @@ def heal(world: World) -> None:
             machine.start()
         assert machine.worker is not None
         machine.worker.commits_left = None
-    if not was_faithful:
-        world.cut_all()  # An overtaken frame is lost to a session; its link ends sooner or later.
-    settle(world)
+    settle(world, PATIENCE if was_faithful else PULL_TIMEOUT + PATIENCE)
     if was_faithful:
         check_errors(world)
-    if any(machine.storage.has_parked or _has_unfinished(machine) for machine in world.there()):
-        _let_time_pass(world)
+    if any(machine.storage.has_parked for machine in world.there()):
+        _wait_for_clocks(world)
+    if any(_has_unfinished(machine) for machine in world.there()):
+        world.time.run(LOOSE_GRACE + 2 * RETRY)
         settle(world)
     check_convergence(world)
     check_quiet(world)
@@ -57,14 +59,12 @@ def _has_unfinished(machine: Machine) -> bool:
     return any(machine.storage.has_unfinished(pool) for pool in machine.pools)
 
 
-def _let_time_pass(world: World) -> None:
-    """Wait until no clock is ahead of any other's limit, and loose rows are adopted.
-
-    Without links, as nothing but heartbeats would flow: whoever has gone for ever is missed then, too.
-    """
+def _wait_for_clocks(world: World) -> None:
+    """Wait until no clock is ahead of any other's limit; without links, as nothing but heartbeats would flow."""
     skews = [machine.skew_ms for machine in world.machines.values()]
     world.cut_all()
-    world.time.run((max(skews) - min(skews)) / 1000 + LOOSE_GRACE + 2 * RETRY)
+    world.time.run((max(skews) - min(skews)) / 1000 + RETRY)
+    settle(world)
 
 
 def digest(machine: Machine) -> Digest:

@@ -39,9 +39,9 @@ class _Seen:
 
     states: dict[tuple[str, str], RowState] = field(default_factory=dict)
     vectors: dict[tuple[str, str], Vector] = field(default_factory=dict)
-    #: Rows with writes in the log that are not posted: their ledger entry has newer values than its clocks say, until
-    #: then, and nobody is shown it.
-    waiting: dict[tuple[str, str], None] = field(default_factory=dict)
+    #: Rows with writes in the log that are not posted, and what they must hold then. Until then their ledger entry may
+    #: have newer values than its clocks say, and nobody is shown it.
+    waiting: dict[tuple[str, str], list[RowState]] = field(default_factory=dict)
 
 
 class Oracle:
@@ -65,17 +65,39 @@ class Oracle:
     def committed(self, storage: StorageModel) -> None:
         """Check what a commit has changed. Raises SimulationFault."""
         seen = self._seen[storage.name]
-        rows = seen.waiting | dict.fromkeys(storage.take_touched())
-        pending = {(entry.label, entry.key) for entry in storage.content.log}
-        seen.waiting = {row: None for row in rows if row in pending}
-        for label, key in rows:
-            if (label, key) not in pending:
-                self._check_row(storage, seen, label, key)
+        for row in storage.take_touched():
+            seen.waiting.setdefault(row, [])
         for pool, label in storage.declarations:
-            self._check_vector(storage, seen, pool, label)
+            self._look_at_vector(storage, seen, pool, label)
+        pending = {(entry.label, entry.key) for entry in storage.content.log}
+        for row in [row for row in seen.waiting if row not in pending]:
+            self._check_row(storage, seen, *row, seen.waiting.pop(row))
 
-    def _check_row(self, storage: StorageModel, seen: _Seen, label: str, key: str) -> None:
-        entry = storage.streams[label].entries[key]
+    def _look_at_vector(self, storage: StorageModel, seen: _Seen, pool: str, label: str) -> None:
+        """Note what the rows must hold as a vector has risen."""
+        vector, before = storage.vector(pool, label), seen.vectors.get((pool, label), {})
+        if vector == before:
+            return
+        for origin, counter in before.items():
+            if vector.get(origin, 0) < counter:
+                raise SimulationFault(f"{storage.name}: the vector of {label} went back from {before} to {vector}")
+        for origin, counter in vector.items():
+            counters, states = self._named[label, origin]
+            first = bisect_right(counters, before.get(origin, 0))
+            for key, state in states[first : bisect_right(counters, counter)]:
+                seen.waiting.setdefault((label, key), []).append(state)
+        seen.vectors[pool, label] = vector
+
+    def _check_row(self, storage: StorageModel, seen: _Seen, label: str, key: str, covered: list[RowState]) -> None:
+        entry = storage.streams[label].entries.get(key)
+        for state in covered:
+            if entry is None or not includes(entry.state, state):
+                raise SimulationFault(
+                    f"{storage.name}: its vector covers a state of {label} {key} that is not there: {state}; it has "
+                    f"{entry and entry.state}"
+                )
+        if entry is None:
+            return
         before = seen.states.get((label, key))
         if before is not None and not includes(entry.state, before):
             raise SimulationFault(f"{storage.name}: {label} {key} went back from {before} to {entry.state}")
@@ -90,26 +112,6 @@ class Oracle:
                     f"not {states[at][1]}"
                 )
         seen.states[label, key] = entry.state
-
-    def _check_vector(self, storage: StorageModel, seen: _Seen, pool: str, label: str) -> None:
-        vector, before = storage.vector(pool, label), seen.vectors.get((pool, label), {})
-        if vector == before:
-            return
-        for origin, counter in before.items():
-            if vector.get(origin, 0) < counter:
-                raise SimulationFault(f"{storage.name}: the vector of {label} went back from {before} to {vector}")
-        entries = storage.streams[label].entries
-        for origin, counter in vector.items():
-            counters, states = self._named[label, origin]
-            first = bisect_right(counters, before.get(origin, 0))
-            for key, state in states[first : bisect_right(counters, counter)]:
-                entry = entries.get(key)
-                if entry is None or not includes(entry.state, state):
-                    raise SimulationFault(
-                        f"{storage.name}: the vector {vector} of {label} covers a state of {key} by {origin} that is "
-                        f"not there: {state}; it has {entry and entry.state}"
-                    )
-        seen.vectors[pool, label] = vector
 
 
 def includes(a: RowState, b: RowState) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from tests.simulation.healing import check_convergence, check_errors, check_quiet, heal, settle
@@ -49,14 +50,31 @@ class Scenario:
 
     def world(self, seed: int) -> World:
         """Return its world, in which nothing has happened yet."""
-        low, high = self.replicas
-        return World(seed, low + seed // 97 % (high - low + 1), self.pace, **self.options)
+        replicas = Random(f"replicas of {seed}").randint(*self.replicas)
+        return World(seed, replicas, self.pace, **self.options)
 
     def run(self, world: World) -> None:
         """Live, heal and check. Raises SimulationFault."""
         world.connect_all()
         world.live(self.steps, self.chances, self.pause)
         heal(world)
+
+
+@dataclass(frozen=True)
+class Bursts(Scenario):
+    """Again and again something happens at once, and then nothing: whatever waits for the next event waits for ever."""
+
+    episodes: int = 12
+
+    def run(self, world: World) -> None:
+        world.connect_all()
+        settle(world)
+        for _ in range(self.episodes):
+            world.live(self.steps, self.chances, self.pause)
+            settle(world)
+            check_convergence(world)
+        check_errors(world)
+        check_quiet(world)
 
 
 @dataclass(frozen=True)
@@ -112,9 +130,18 @@ SCENARIOS = (
         replicas=(3, 6),
         options={"pools": TWO_POOLS},
     ),
-    Scenario("bursts", {**WRITES, World.write_many: 3.0}, replicas=(2, 8), options={"keys": 25}),
+    Scenario("many rows at once", {**WRITES, World.write_many: 3.0}, replicas=(2, 8), options={"keys": 25}),
+    Bursts("bursts, and rest", {World.write: 6.0, World.write_many: 3.0, World.delete: 1.0}, steps=7),
     Scenario("rows of several frames", {**WRITES, World.write_much: 4.0}, steps=50, options={"keys": 4}),
     Steady("a steady pool", {World.write: 1.0}, replicas=(2, 8), steps=80, pause=0.25, options={"keys": 200}),
+    Steady(
+        "a steady pool with transactions of many rows",
+        {World.write_many: 1.0},
+        replicas=(3, 8),
+        steps=20,
+        pause=2.0,
+        options={"keys": 200},
+    ),
     Steady(
         "a busy pool",
         {World.write: 6.0, World.delete: 1.0},
