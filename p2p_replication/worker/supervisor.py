@@ -27,6 +27,7 @@ from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
 from p2p_replication.worker.leases import release_lease, take_lease
+from p2p_replication.worker.loops import run_loops
 from p2p_replication.worker.opening import check_migrations, install_capture, open_database
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
 from p2p_replication.worker.wakeups import SQLiteWakeups
@@ -97,11 +98,9 @@ class PoolSupervisor:
             while True:
                 await self._open()
                 try:
-                    async with asyncio.TaskGroup() as tasks:
-                        for loop in self._loops():
-                            tasks.create_task(self._persistently(loop), name=f"p2p{loop.__name__}")
-                except* StaleReplica as stale:
-                    logger.warning("opening the database anew: %s", stale.exceptions[0])
+                    await run_loops({f"p2p{loop.__name__}": self._persistently(loop) for loop in self._loops()})
+                except StaleReplica as stale:
+                    logger.warning("opening the database anew: %s", stale)
                     await self._stop_pools()
         finally:
             PoolSupervisor.current = None
