@@ -78,6 +78,9 @@ class StreamStore:
 class ReplicaDatabase:
     """Opened once per start of a worker, used by its one database thread.
 
+    Args:
+        check_clocks: called before counters are given; raises StaleReplica if they must be those of a new origin.
+
     Raises ConfigurationError for a database that replication does not run on.
     """
 
@@ -88,8 +91,10 @@ class ReplicaDatabase:
         make_secret_key: Callable[[], bytes] = lambda: secrets.token_bytes(32),
         budget: WriteBudget | None = None,
         max_clock_skew: float = 300.0,
+        check_clocks: Callable[[], None] = lambda: None,
     ) -> None:
         self.alias = alias
+        self._check_clocks = check_clocks
         self.budget = budget or WriteBudget(0.025, 0.010)
         self.max_skew_ms = int(max_clock_skew * 1000)
         self.wall_clock = WallClock()
@@ -157,6 +162,7 @@ class ReplicaDatabase:
 
     def take_sequence(self, count: int) -> int:
         """Return the first of ``count`` new sequence numbers. Inside a write transaction, held to its commit."""
+        self._check_clocks()
         with self.connection.cursor() as cursor:
             cursor.execute(f"UPDATE {Replica._meta.db_table} SET sequence = sequence + %s WHERE id = 1", [count])
             cursor.execute(
@@ -192,6 +198,7 @@ class ReplicaDatabase:
 
     def check_identity(self) -> None:
         """Raise StaleReplica if the database is another replica than the one this worker has opened."""
+        self._check_clocks()
         if not Replica.objects.using(self.alias).filter(replica_id=self.replica_id).exists():
             raise StaleReplica("the database has another identity than when the worker opened it (a flush, a restore)")
 

@@ -14,6 +14,7 @@ from p2p_replication.storage.capture.installation import install
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.write_budget import WriteBudget
 from p2p_replication.transport import identity
+from p2p_replication.worker.clock_jumps import ClockJumps
 
 logger = logging.getLogger("p2p_replication.worker")
 
@@ -57,4 +58,5 @@ def open_database() -> ReplicaDatabase:
         make_secret_key=identity.generate_secret_key,
         budget=WriteBudget(settings.WRITE_SLICE, settings.WRITE_PAUSE),
         max_clock_skew=settings.MAX_CLOCK_SKEW,
+        check_clocks=ClockJumps().check,
     )
