@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,7 @@ from p2p_replication.storage.codecs_sqlite import read_any_text
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
 from p2p_replication.storage.relations import Relations
+from p2p_replication.storage.replica_identity import identity_of
 from p2p_replication.storage.table import ModelTable, WireRow
 from p2p_replication.storage.write_budget import WriteBudget
 
@@ -101,9 +101,7 @@ class ReplicaDatabase:
         self._prepared: Any = None
         self._prepare()
         with transaction.atomic(using=alias):
-            replica = Replica.objects.using(alias).first()
-            if replica is None:
-                replica = Replica.objects.using(alias).create(replica_id=uuid.uuid4().hex, secret_key=make_secret_key())
+            replica = identity_of(alias, make_secret_key)
             self.replica_id: str = replica.replica_id
             self.secret_key = bytes(replica.secret_key)
             self.first_sequence: int = replica.sequence
@@ -111,6 +109,8 @@ class ReplicaDatabase:
             self.start = secrets.token_hex(8)
             self.origin = Origin.objects.using(alias).create(origin=self.start).pk
             Start.objects.using(alias).create(origin_id=self.origin, first_sequence=self.first_sequence)
+            #: The last sequence number known to be committed: with a lower one the database was set back.
+            self._reached = self.first_sequence
             self._origin_ids: dict[int, str] = {self.origin: self.start}
             self._origin_numbers: dict[str, int] = {self.start: self.origin}
         #: Labels of models with new versions since somebody last asked.
@@ -165,13 +165,12 @@ class ReplicaDatabase:
         self._check_clocks()
         with self.connection.cursor() as cursor:
             cursor.execute(f"UPDATE {Replica._meta.db_table} SET sequence = sequence + %s WHERE id = 1", [count])
-            cursor.execute(
-                f"SELECT sequence FROM {Replica._meta.db_table} WHERE id = 1 AND replica_id = %s", [self.replica_id]
-            )
-            record = cursor.fetchone()
-        if record is None:
-            raise StaleReplica("the database has another identity than when the worker opened it (a flush, a restore)")
-        return int(record[0]) - count + 1
+        last = self._sequence(taken=count)
+        transaction.on_commit(lambda: self._has_reached(last), using=self.alias)
+        return last - count + 1
+
+    def _has_reached(self, sequence: int) -> None:
+        self._reached = max(self._reached, sequence)
 
     def sequence(self) -> int:
         """Return the last sequence number that was given."""
@@ -199,8 +198,25 @@ class ReplicaDatabase:
     def check_identity(self) -> None:
         """Raise StaleReplica if the database is another replica than the one this worker has opened."""
         self._check_clocks()
-        if not Replica.objects.using(self.alias).filter(replica_id=self.replica_id).exists():
+        self._sequence()
+
+    def _sequence(self, taken: int = 0) -> int:
+        """Return the last sequence number, of which the last ``taken`` were given just now.
+
+        Raises StaleReplica unless the database is the one this worker has opened, and no earlier state of it.
+        """
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT r.sequence FROM {Replica._meta.db_table} r, {Origin._meta.db_table} o "
+                "WHERE r.id = 1 AND r.replica_id = %s AND o.id = %s AND o.origin = %s",
+                [self.replica_id, self.origin, self.start],
+            )
+            record = cursor.fetchone()
+        if record is None:
             raise StaleReplica("the database has another identity than when the worker opened it (a flush, a restore)")
+        if record[0] - taken < self._reached:
+            raise StaleReplica("the database was set back to an earlier state (a backup restored under the worker?)")
+        return int(record[0])
 
     def check_streams(self) -> None:
         """Raise StaleReplica if the streams in the database are no longer those this worker has opened."""

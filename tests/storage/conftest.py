@@ -55,9 +55,15 @@ class StorageReplica(TestReplica):
             connection.commit()
 
     def backup(self, path: Path) -> Path:
+        """Take a backup, which ``replica(name, backup)`` restores or brings to life beside its original."""
         with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(path)) as target:
             source.backup(target)
         return path
+
+    def set_back(self, backup: Path) -> None:
+        """Put a backup's content in the place of this replica's, while its worker runs on."""
+        with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(self.path, timeout=5)) as target:
+            source.backup(target)
 
 
 def meet(*replicas: TestReplica, labels: tuple[str, ...] = LABELS, rounds: int = 2) -> None:
