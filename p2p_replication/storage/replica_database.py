@@ -79,7 +79,7 @@ class ReplicaDatabase:
     """Opened once per start of a worker, used by its one database thread.
 
     Args:
-        check_clocks: called before counters are given; raises StaleReplica if they must be those of a new origin.
+        check_clocks: called before anything is read or written; raises StaleReplica if it takes a new origin.
 
     Raises ConfigurationError for a database that replication does not run on.
     """
@@ -134,10 +134,11 @@ class ReplicaDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One write transaction within the write budget."""
+        """One write transaction within the write budget. Raises StaleReplica as ``check_identity`` does."""
         self._prepare()
         try:
             with self.budget.writing(), transaction.atomic(using=self.alias):
+                self.check_identity()
                 yield
         except BaseException:
             self._forget_rolled_back()
@@ -145,11 +146,15 @@ class ReplicaDatabase:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """A read transaction: all reads inside see one state, and no write lock is taken."""
+        """A read transaction: all reads inside see one state, and no write lock is taken.
+
+        Raises StaleReplica as ``check_identity`` does.
+        """
         self._prepare()
         with self.connection.cursor() as cursor:
             cursor.execute("BEGIN")
             try:
+                self.check_identity()
                 yield
             finally:
                 cursor.execute("ROLLBACK")
@@ -162,10 +167,10 @@ class ReplicaDatabase:
 
     def take_sequence(self, count: int) -> int:
         """Return the first of ``count`` new sequence numbers. Inside a write transaction, held to its commit."""
-        self._check_clocks()
         with self.connection.cursor() as cursor:
             cursor.execute(f"UPDATE {Replica._meta.db_table} SET sequence = sequence + %s WHERE id = 1", [count])
-        last = self._sequence(taken=count)
+            cursor.execute(f"SELECT sequence FROM {Replica._meta.db_table} WHERE id = 1")
+            last = int(cursor.fetchone()[0])
         transaction.on_commit(lambda: self._has_reached(last), using=self.alias)
         return last - count + 1
 
@@ -196,15 +201,8 @@ class ReplicaDatabase:
             stream.forget_layouts()
 
     def check_identity(self) -> None:
-        """Raise StaleReplica if the database is another replica than the one this worker has opened."""
+        """Raise StaleReplica unless the database is the one this worker has opened, and no earlier state of it."""
         self._check_clocks()
-        self._sequence()
-
-    def _sequence(self, taken: int = 0) -> int:
-        """Return the last sequence number, of which the last ``taken`` were given just now.
-
-        Raises StaleReplica unless the database is the one this worker has opened, and no earlier state of it.
-        """
         with self.connection.cursor() as cursor:
             cursor.execute(
                 f"SELECT r.sequence FROM {Replica._meta.db_table} r, {Origin._meta.db_table} o "
@@ -214,9 +212,8 @@ class ReplicaDatabase:
             record = cursor.fetchone()
         if record is None:
             raise StaleReplica("the database has another identity than when the worker opened it (a flush, a restore)")
-        if record[0] - taken < self._reached:
+        if record[0] < self._reached:
             raise StaleReplica("the database was set back to an earlier state (a backup restored under the worker?)")
-        return int(record[0])
 
     def check_streams(self) -> None:
         """Raise StaleReplica if the streams in the database are no longer those this worker has opened."""

@@ -241,7 +241,8 @@ class PoolSupervisor:
             self._stopped_totals[i] += count
         # Who has lost the lease has nothing to tell any more: the pool's peers are its successor's.
         if await self.thread.run(take_lease, number, self.holder, app_settings.LEASE_TTL):
-            await running.pool.reporter.write(running.pool.replicators)
+            with contextlib.suppress(StaleReplica):
+                await running.pool.reporter.write(running.pool.replicators)
             await self.thread.run(release_lease, number, self.holder)
         logger.info("pool %s has stopped", running.pool.setup.topic)
 

@@ -6,6 +6,7 @@ In the end everybody holds the same, whatever was acknowledged by somebody is th
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 
 from p2p_replication.exceptions import StaleReplica
 from p2p_replication.protocol.changes import unpack_rows
+from p2p_replication.protocol.messages import Changes
+from p2p_replication.storage.changes import read_changes
 from p2p_replication.storage.replica_identity import renew_identity
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_refusals import batch_of
@@ -23,13 +26,24 @@ LABEL = "testapp.Coin"
 COIN = (LABEL,)
 
 Replicas = Callable[..., StorageReplica]
+Backup = Callable[[StorageReplica], Path]
 
 
 @pytest.fixture
-def backup(tmp_path: Path) -> Callable[[StorageReplica], Path]:
+def backup(tmp_path: Path) -> Backup:
     """``backup(replica)``: a backup of what it holds now."""
     numbers: Iterator[int] = iter(range(1000))
     return lambda replica: replica.backup(tmp_path / f"backup{next(numbers)}.sqlite3")
+
+
+@pytest.fixture
+def restore(replica: Replicas, tmp_path: Path) -> Replicas:
+    """``restore(name, backup)``: a replica that goes on from what the backup holds."""
+
+    def make(name: str, saved: Path) -> StorageReplica:
+        return replica(name, Path(shutil.copy(saved, tmp_path / f"{name}.sqlite3")))
+
+    return make
 
 
 def write(replica: StorageReplica, *codes: str, rate: int = 0) -> None:
@@ -74,7 +88,7 @@ def assert_settled(*replicas: StorageReplica) -> None:
 @pytest.mark.parametrize("writes", [1, 3, 8], ids=["fewer", "as many", "more"])
 @pytest.mark.parametrize("met_between", [False, True])
 def test_a_restored_backup_that_writes_fewer_as_many_and_more_than_was_lost(
-    replica: Replicas, backup: Callable[..., Path], writes: int, met_between: bool
+    replica: Replicas, backup: Backup, restore: Replicas, writes: int, met_between: bool
 ) -> None:
     a, b, c = replica("a"), replica("b"), replica("c")
     write(a, "kept", "edited later", "deleted later")
@@ -83,7 +97,7 @@ def test_a_restored_backup_that_writes_fewer_as_many_and_more_than_was_lost(
     write(a, "lost 1", "lost 2")
     write(a, "edited later", rate=7)
     b.pull(a, COIN)
-    restored = replica("restored", saved)
+    restored = restore("restored", saved)
     for i in range(writes):
         write(restored, f"new {i}")
         if met_between:
@@ -98,7 +112,7 @@ def test_a_restored_backup_that_writes_fewer_as_many_and_more_than_was_lost(
 
 @pytest.mark.parametrize("asks", ["the restored one", "its peer"])
 def test_restored_and_met_at_once_it_gets_everything_back(
-    replica: Replicas, backup: Callable[..., Path], asks: str
+    replica: Replicas, backup: Backup, restore: Replicas, asks: str
 ) -> None:
     a, b = replica("a"), replica("b")
     write(a, "kept")
@@ -109,7 +123,7 @@ def test_restored_and_met_at_once_it_gets_everything_back(
     Coin.objects.using("a").filter(code="deleted").delete()
     a.post()
     b.pull(a, COIN)
-    restored = replica("restored", saved)
+    restored = restore("restored", saved)
     one, other = (restored, b) if asks == "the restored one" else (b, restored)
     one.pull(other, COIN)
     settle(restored, b)
@@ -118,7 +132,7 @@ def test_restored_and_met_at_once_it_gets_everything_back(
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["same backup", "older backup"])
-def test_a_backup_restored_twice(replica: Replicas, backup: Callable[..., Path], older: bool) -> None:
+def test_a_backup_restored_twice(replica: Replicas, backup: Backup, restore: Replicas, older: bool) -> None:
     """Each time something was written that a peer has seen: it comes back each time."""
     a, b, c = replica("a"), replica("b"), replica("c")
     write(a, "kept")
@@ -128,10 +142,10 @@ def test_a_backup_restored_twice(replica: Replicas, backup: Callable[..., Path],
     saved = backup(a)
     write(a, "lost once")
     b.pull(a, COIN)
-    once = replica("once", saved)
+    once = restore("once", saved)
     write(once, "after the first", "and again")
     b.pull(once, COIN)
-    twice = replica("twice", oldest if older else saved)
+    twice = restore("twice", oldest if older else saved)
     write(twice, "after the second", "and one", "and two")
     c.pull(twice, COIN)
     settle(twice, b, c)
@@ -142,12 +156,12 @@ def test_a_backup_restored_twice(replica: Replicas, backup: Callable[..., Path],
     }  # fmt: skip
 
 
-def test_a_live_copy_and_its_original_both_write_on(replica: Replicas, backup: Callable[..., Path]) -> None:
+def test_a_live_copy_and_its_original_both_write_on(replica: Replicas, backup: Backup, restore: Replicas) -> None:
     """Peers meet both under one id for a while, until the copy has met its original and is a replica of its own."""
     a, b, c = replica("a"), replica("b"), replica("c")
     write(a, "1", "2")
     settle(a, b)
-    copied = replica("copied", backup(a))
+    copied = restore("copied", backup(a))
     assert copied.database.replica_id == a.database.replica_id
     for i in range(4):
         write(a, f"of the original {i}", "both")
@@ -167,12 +181,12 @@ def test_a_live_copy_and_its_original_both_write_on(replica: Replicas, backup: C
     assert len(codes(c)) == 2 + 4 + 4 + 1 + 3
 
 
-def test_a_copy_of_a_copy(replica: Replicas, backup: Callable[..., Path]) -> None:
+def test_a_copy_of_a_copy(replica: Replicas, backup: Backup, restore: Replicas) -> None:
     a, b = replica("a"), replica("b")
     write(a, "a")
-    first = replica("first", backup(a))
+    first = restore("first", backup(a))
     write(first, "first copy")
-    second = replica("second", backup(first))
+    second = restore("second", backup(first))
     write(second, "second copy")
     write(a, "a again")
     write(first, "first copy again")
@@ -182,7 +196,7 @@ def test_a_copy_of_a_copy(replica: Replicas, backup: Callable[..., Path]) -> Non
         renew_identity(copied.alias, copied.database.replica_id, lambda i=i: bytes([i]) * 32)
         copied.start()
         write(copied, f"renewed {i}")
-    third = replica("third", backup(second))
+    third = restore("third", backup(second))
     renew_identity(third.alias, third.database.replica_id, lambda: b"3" * 32)
     third.start()
     everybody = (a, first, second, third, b)
@@ -194,9 +208,7 @@ def test_a_copy_of_a_copy(replica: Replicas, backup: Callable[..., Path]) -> Non
 
 @pytest.mark.parametrize("writes", [1, 3, 8], ids=["fewer", "as many", "more"])
 @pytest.mark.parametrize("meets", ["nobody", "who has what was lost", "who has not"])
-def test_a_database_set_back_under_its_worker(
-    replica: Replicas, backup: Callable[..., Path], writes: int, meets: str
-) -> None:
+def test_a_database_set_back_under_its_worker(replica: Replicas, backup: Backup, writes: int, meets: str) -> None:
     """The worker lives on with what it knew: it must give no counter again that it gave before."""
     a, b, c = replica("a"), replica("b"), replica("c")
     write(a, "kept")
@@ -221,7 +233,7 @@ def test_a_database_set_back_under_its_worker(
     assert codes(c) == {"kept", "lost 1", "lost 2", "lost 3", *(f"new {i}" for i in range(writes))}
 
 
-def test_a_database_set_back_to_before_its_workers_start(replica: Replicas, backup: Callable[..., Path]) -> None:
+def test_a_database_set_back_to_before_its_workers_start(replica: Replicas, backup: Backup) -> None:
     """The number that stands for the worker's origin in the ledger would mean another one's by and by."""
     a, b, c = replica("a"), replica("b"), replica("c")
     write(a, "kept")
@@ -238,9 +250,45 @@ def test_a_database_set_back_to_before_its_workers_start(replica: Replicas, back
     assert codes(c) == {"kept", "new", "of b"}
 
 
-def test_a_database_set_back_is_noticed_though_nothing_is_written(
-    replica: Replicas, backup: Callable[..., Path]
-) -> None:
+def test_a_wrong_backup_and_then_the_right_one_under_one_worker(replica: Replicas, backup: Backup) -> None:
+    """The second is no earlier state of the first: sequence numbers that peers have read mean other rows there."""
+    a, b = replica("a"), replica("b")
+    write(a, "kept")
+    wrong = backup(a)
+    write(a, "1", "2", "3")
+    right = backup(a)
+    a.set_back(wrong)
+    a.start()
+    write(a, "x", "y")
+    b.pull(a, COIN)
+    a.set_back(right)
+    with pytest.raises(StaleReplica):
+        b.pull(a, COIN)
+    a.start()
+    settle(a, b)
+    assert_settled(a, b)
+    assert codes(b) == {"kept", "1", "2", "3", "x", "y"}
+
+
+def test_set_back_between_a_question_and_its_answer(replica: Replicas, backup: Backup) -> None:
+    """The answer leaves out what was there when it was asked for: what it claims is not true any more."""
+    a, b = replica("a"), replica("b")
+    write(b, "1")
+    saved = backup(a)
+    a.pull(b, COIN)
+    write(a, "lost")
+    answer = read_changes(b.database, b.stream(LABEL), b.declarations[LABEL], a.vector(LABEL), after=None)
+    changes = Changes(LABEL, 1, 1, answer.start, 0, answer.to_seq, None, 0, answer.vector, 0, answer.rows)
+    a.set_back(saved)
+    with pytest.raises(StaleReplica):
+        a.apply(b, changes)
+    a.start()
+    settle(a, b)
+    assert_settled(a, b)
+    assert codes(a) == {"1"}
+
+
+def test_a_database_set_back_is_noticed_though_nothing_is_written(replica: Replicas, backup: Backup) -> None:
     a = replica("a")
     saved = backup(a)
     write(a, "lost")
@@ -262,7 +310,7 @@ def test_a_write_that_was_rolled_back_is_no_database_set_back(replica: Replicas)
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_histories_of_backups_copies_and_databases_set_back(
-    replica: Replicas, backup: Callable[..., Path], seed: int
+    replica: Replicas, backup: Backup, restore: Replicas, seed: int
 ) -> None:
     """What somebody else has got is lost only to something newer: nobody deletes, so every code is there in the end."""
     r = random.Random(seed)
@@ -292,7 +340,7 @@ def test_random_histories_of_backups_copies_and_databases_set_back(
                 if r.random() < 0.5:
                     owner.start()
         elif what < 0.96 and backups and len(alive) < 6:
-            alive.append(replica(f"copy{len(alive)}", r.choice(backups)[1]))
+            alive.append(restore(f"copy{len(alive)}", r.choice(backups)[1]))
         else:
             one.start()
 
