@@ -20,7 +20,7 @@ from p2p_replication.storage.codecs_sqlite import read_any_text
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
 from p2p_replication.storage.relations import Relations
-from p2p_replication.storage.replica_identity import identity_of
+from p2p_replication.storage.replica_identity import identity_of, new_start
 from p2p_replication.storage.table import ModelTable, WireRow
 from p2p_replication.storage.write_budget import WriteBudget
 
@@ -106,7 +106,7 @@ class ReplicaDatabase:
             self.secret_key = bytes(replica.secret_key)
             self.first_sequence: int = replica.sequence
             #: The origin of this start: new each time, never continued.
-            self.start = secrets.token_hex(8)
+            self.start = new_start()
             self.origin = Origin.objects.using(alias).create(origin=self.start).pk
             Start.objects.using(alias).create(origin_id=self.origin, first_sequence=self.first_sequence)
             #: The last sequence number known to be committed: with a lower one the database was set back.

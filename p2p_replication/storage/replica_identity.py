@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 import uuid
 from collections.abc import Callable
 
@@ -9,6 +11,18 @@ from django.db.models import Max
 
 from p2p_replication.models.ledger import LedgerEntry
 from p2p_replication.models.replica import Replica
+
+#: 2020 began so many minutes after the epoch.
+_FIRST_MINUTE = 26_297_280
+
+
+def new_start(now: Callable[[], float] = time.time) -> str:
+    """Return the id of a start (16 hex digits): random, and greater than that of an earlier minute until 2051.
+
+    It is greater so that of two replicas with one identity the one that runs already can keep it.
+    """
+    minute = (int(now() // 60) - _FIRST_MINUTE) & 0xFFFFFF
+    return f"{minute:06x}{secrets.token_hex(5)}"
 
 
 def identity_of(alias: str, make_secret_key: Callable[[], bytes]) -> Replica:

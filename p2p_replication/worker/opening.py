@@ -12,6 +12,7 @@ from p2p_replication.exceptions import StaleReplica
 from p2p_replication.registry import registry
 from p2p_replication.storage.capture.installation import install
 from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.replica_identity import renew_identity
 from p2p_replication.storage.write_budget import WriteBudget
 from p2p_replication.transport import identity
 from p2p_replication.worker.clock_jumps import ClockJumps
@@ -50,6 +51,12 @@ def install_capture() -> None:
     """Heal what a failed migration may have left of the triggers, and reconcile."""
     for label, found in install().items():
         logger.warning("capture of %s was renewed: %s", label, found)
+
+
+def take_new_identity(database: ReplicaDatabase) -> None:
+    """Make a replica of its own of a copied database, unless another worker on it has done so."""
+    if renew_identity(database.alias, database.replica_id, identity.generate_secret_key):
+        logger.warning("the replica %s goes on under a new identity", database.replica_id)
 
 
 def open_database() -> ReplicaDatabase:

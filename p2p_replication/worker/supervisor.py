@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from django.db import DatabaseError
 
 from p2p_replication.conf import app_settings
-from p2p_replication.exceptions import StaleReplica
+from p2p_replication.exceptions import CopiedReplica, StaleReplica
 from p2p_replication.models.pool import PoolError
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
@@ -28,7 +28,7 @@ from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
 from p2p_replication.worker.leases import release_lease, take_lease
 from p2p_replication.worker.loops import run_loops
-from p2p_replication.worker.opening import check_migrations, install_capture, open_database
+from p2p_replication.worker.opening import check_migrations, install_capture, open_database, take_new_identity
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
 from p2p_replication.worker.wakeups import SQLiteWakeups
 
@@ -102,6 +102,8 @@ class PoolSupervisor:
                 except StaleReplica as stale:
                     logger.warning("opening the database anew: %s", stale)
                     await self._stop_pools()
+                    if isinstance(stale, CopiedReplica):
+                        await self.thread.run(take_new_identity, self.database)
         finally:
             PoolSupervisor.current = None
             await self._stop_pools()
@@ -115,6 +117,7 @@ class PoolSupervisor:
         await self.thread.run(check_migrations)
         await self.thread.run(install_capture)
         await self.thread.open(open_database)
+        self._stale = asyncio.Queue()  # What pools have said of the database that was open before counts no more.
         for stream in self.database.streams.values():
             await self.thread.run(adopt_known_fields, self.database, stream)
         await self.thread.run(declare_registered_pools)
