@@ -39,7 +39,7 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> list[BaseException]:
             await asyncio.wait(running)
         except asyncio.CancelledError as error:
             cancelled = error
-    errors = [error for task in tasks if not task.cancelled() and (error := task.exception()) is not None]
+    errors = [raised for task in tasks if not task.cancelled() and (raised := task.exception()) is not None]
     if cancelled is not None:
         raise cancelled
     return errors
