@@ -17,6 +17,7 @@ from p2p_replication.models.replica import Origin, Replica, Start
 from p2p_replication.protocol.clock import WallClock
 from p2p_replication.registry import registry
 from p2p_replication.storage.codecs_sqlite import read_any_text
+from p2p_replication.storage.database_file import file_at_path
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
 from p2p_replication.storage.relations import Relations
@@ -99,6 +100,7 @@ class ReplicaDatabase:
         self.max_skew_ms = int(max_clock_skew * 1000)
         self.wall_clock = WallClock()
         self._prepared: Any = None
+        self._file: tuple[int, int] | None = None
         self._prepare()
         with transaction.atomic(using=alias):
             replica = identity_of(alias, make_secret_key)
@@ -138,7 +140,7 @@ class ReplicaDatabase:
         self._prepare()
         try:
             with self.budget.writing(), transaction.atomic(using=self.alias):
-                self.check_identity()
+                self._check_history()
                 yield
         except BaseException:
             self._forget_rolled_back()
@@ -154,16 +156,23 @@ class ReplicaDatabase:
         with self.connection.cursor() as cursor:
             cursor.execute("BEGIN")
             try:
-                self.check_identity()
+                self._check_history()
                 yield
             finally:
                 cursor.execute("ROLLBACK")
 
     def _prepare(self) -> None:
-        """Set the connection up again if Django has opened a new one."""
+        """Set the connection up again if Django has opened a new one.
+
+        Raises StaleReplica, and closes the connection, if another file lies in the place of the one it writes to.
+        """
         if self._prepared is not self.connection.connection:
             prepare_connection(self.connection)
             self._prepared = self.connection.connection
+            self._file = file_at_path(self.connection)
+        elif file_at_path(self.connection) not in (self._file, None):
+            self.connection.close()
+            raise StaleReplica("the database's file was replaced by another one (a restored backup?)")
 
     def take_sequence(self, count: int) -> int:
         """Return the first of ``count`` new sequence numbers. Inside a write transaction, held to its commit."""
@@ -202,6 +211,10 @@ class ReplicaDatabase:
 
     def check_identity(self) -> None:
         """Raise StaleReplica unless the database is the one this worker has opened, and no earlier state of it."""
+        self._prepare()
+        self._check_history()
+
+    def _check_history(self) -> None:
         self._check_clocks()
         with self.connection.cursor() as cursor:
             cursor.execute(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connections
 
 from p2p_replication.models import Peer, Pool
 from p2p_replication.models import Replica as ReplicaRow
@@ -196,3 +197,27 @@ async def test_a_deleted_identity_is_made_anew_and_numbers_go_on(live: Live) -> 
     await linked(a, b)
     await a.create(title="on it goes")
     await equal(a, b)
+
+
+async def test_a_database_file_replaced_under_its_worker_is_opened(live: Live, tmp_path: Path) -> None:
+    """A backup moved to the place of the database: the worker must not go on with the file that nobody sees."""
+    a, b = live("a"), live("b")
+    await a.create(title="kept")
+    await a.start()
+    await b.start()
+    await equal(a, b)
+    saved = tmp_path / "backup.sqlite3"
+    with closing(sqlite3.connect(a.path)) as source, closing(sqlite3.connect(saved)) as target:
+        source.backup(target)
+    await a.create(title="lost, but b has it")
+    await equal(a, b)
+    before = a.replica_id
+    await a.do(connections.close_all)
+    saved.replace(a.path)
+    for suffix in ("-wal", "-shm"):
+        a.path.with_name(a.path.name + suffix).unlink(missing_ok=True)
+    await a.create(title="after the restore")
+    await until(lambda: b.count(title="after the restore"), "the worker has opened the new file")
+    await equal(a, b)
+    assert await a.count() == 3
+    assert a.replica_id == before
