@@ -166,7 +166,7 @@ class ReplicaDatabase:
 
         Raises StaleReplica, and closes the connection, if another file lies in the place of the one it writes to.
         """
-        if self._prepared is not self.connection.connection:
+        if self._prepared is None or self._prepared is not self.connection.connection:
             prepare_connection(self.connection)
             self._prepared = self.connection.connection
             self._file = file_at_path(self.connection)
