@@ -99,9 +99,14 @@ async def test_lost_connections_leave_nothing_behind(live: Live, hub: MemoryHub)
         await linked(a, b)
     del old
     await until(lambda: len(asyncio.all_tasks()) <= tasks, "no task is left over")
-    gc.collect()
-    living = [one for one in gc.get_objects() if isinstance(one, Replicator) and one.pool in (a.pool, b.pool)]
-    assert len(living) == 2
+
+    def living() -> int:
+        gc.collect()
+        found = [one for one in gc.get_objects() if isinstance(one, Replicator)]
+        return sum(one.pool in (a.pool, b.pool) for one in found)
+
+    # What a session has moved is reported once a second; until then it is kept.
+    await until(lambda: living() == 2, "of all sessions the two ends of the last one are left")
 
 
 def test_rows_of_two_models_with_one_key_stay_apart(replica: Callable[..., Any]) -> None:
