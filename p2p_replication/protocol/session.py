@@ -120,7 +120,7 @@ class Session(DigestExchange):
         claim = {batch.origin: batch.push_to}
         if link.peer.get(batch.origin, 0) == batch.push_from:
             read = ReadBatch(self.config.start, 0, 0, batch.rows, batch.count, None)
-            self._send_changes(link, 0, read, batch.push_from, claim, 0)
+            link.push_serial = self._send_changes(link, 0, read, batch.push_from, claim, 0)
             link.rows_out += batch.count
             link.peer_has(claim)
             link.told = joined(link.told, claim)
@@ -267,6 +267,7 @@ class Session(DigestExchange):
         link.confirmed = joined(link.confirmed, request.vector)
         link.announced = joined(link.announced, self._foreign(request.vector))
         link.told = {}
+        link.push_refused = False
         link.serve = Serve(
             request.round, dict(request.vector), request.cursor_start, request.cursor_seq, request.batch_size
         )
@@ -281,6 +282,7 @@ class Session(DigestExchange):
             return
         assert self.peer is not None
         check_batch(changes, self.peer.start)
+        link.confirmed = joined(link.confirmed, changes.claim or {})
         if changes.round and changes.round == link.round:
             link.remaining = max(changes.remaining, 0)
             if changes.claim is not None:
@@ -297,32 +299,43 @@ class Session(DigestExchange):
             return
         model, claim = sent
         link = self.links.get(model)
-        if link is not None and ack.taken:
-            link.confirmed = joined(link.confirmed, claim)
+        if link is not None:
+            if ack.taken:
+                link.confirmed = joined(link.confirmed, claim)
+            if ack.serial == link.push_serial:
+                link.push_serial, link.push_refused = 0, not ack.taken
+                self._tell(link)
         self._serve_more()
 
     # -- what to send ----------------------------------------------------------------------------------------------
 
     def _tell(self, link: ModelLink) -> None:
-        """Let the peer have what is new here: own changes by push, others' by announcement."""
+        """Let the peer have what is new here: own changes by push, others' by announcement.
+
+        One push is on its way at a time: what is written meanwhile goes in the next one, together, and a slow peer
+        has no backlog of small batches.
+        """
         if link.serve is not None or link.peer is None:
             return  # Its pull will end with our vector, or has yet to come.
         has = link.peer.get(self.config.start, 0)
-        if link.local.get(self.config.start, 0) > has and not link.pushing:
-            if self._credit.has_room:
+        if link.local.get(self.config.start, 0) > has and not link.push_under_way:
+            if self._credit.has_room and not link.push_refused:
                 link.pushing = True
                 self._effects.append(fx.ReadPush(link.label, has))
             else:
                 link.announce_pending = True
-        rest = link.to_announce()
+        rest = self._to_announce(link)
         rest.pop(self.config.start, None)
         if rest:
             link.announce_pending = True
 
+    def _to_announce(self, link: ModelLink) -> Vector:
+        return link.to_announce(self.peer.start if self.peer is not None else "")
+
     def _announce(self, link: ModelLink) -> None:
         link.announce_pending = False
-        vector = link.to_announce()
-        if link.pushing:
+        vector = self._to_announce(link)
+        if link.push_under_way:
             vector.pop(self.config.start, None)
         if vector and link.serve is None:
             link.told = joined(link.told, vector)
@@ -349,13 +362,15 @@ class Session(DigestExchange):
         push_from: int,
         claim: Vector | None,
         remaining: int,
-    ) -> None:
+    ) -> int:
+        """Send a batch; return its serial number."""
         self._serial += 1
         message = Changes(
             link.label, self._serial, round, batch.start, batch.from_seq, batch.to_seq, batch.continues, push_from,
             claim, remaining, batch.rows,
         )  # fmt: skip
         self._credit.sent(self._serial, self._send(message), link.label, claim or {})
+        return self._serial
 
     def _pull_goes_on(self, link: ModelLink, round: int, now: float) -> None:
         if self._pull_deadline is not None and round and round == link.round:

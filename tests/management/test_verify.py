@@ -117,7 +117,7 @@ async def test_under_constant_writes_on_both_sides_nothing_is_called_different(l
 
     writers = [asyncio.create_task(write(replica)) for replica in (a, b)]
     # On a connection of its own, as the application's thread is busy with writing.
-    reader = LiveReplica("a too", a.path)
+    reader = LiveReplica("a too", a.site)
     for _ in range(2):
         answer, _ = await on(reader, "verify", "--timeout", "6")
         outcomes = {label: model["outcome"] for label, model in by_model(answer).items()}

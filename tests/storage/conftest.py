@@ -103,7 +103,6 @@ def project(first_schema, vendor: str, tmp_path: Path) -> Iterator[SchemaProject
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test on each database that ``@pytest.mark.on(...)`` names; without it on SQLite and PostgreSQL."""
-    if "vendor" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("on")
-        metafunc.parametrize("vendor", marker.args if marker else ("sqlite", "postgresql"))
+    """Run every test that does not say otherwise on both databases."""
+    if "vendor" in metafunc.fixturenames and metafunc.definition.get_closest_marker("on") is None:
+        metafunc.parametrize("vendor", ("sqlite", "postgresql"))
