@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import psycopg
 import pytest
+from django.db import connections
 
+from p2p_replication.storage.capture.installation import drift, install, remove
+from p2p_replication.storage.capture.reconciliation import Reconciled
 from p2p_replication.storage.posting import post
 from tests.storage.test_capture import synced
 from tests.testapp.models import Coin
@@ -128,3 +133,64 @@ def test_stricter_isolation(replica, level):
         connection.execute("COMMIT")
     synced(a, b, COIN)
     assert dict(Coin.objects.using("b").values_list("code", "rate")) == {"2": 2, "3": 0}
+
+
+@pytest.mark.on("postgresql")
+def test_installation_waits_for_a_transaction_that_writes(replica):
+    """And lets others write while it waits: a lock that waits for long would keep all of them out."""
+    a, b = replica("a"), replica("b")
+    remove("a")
+    with closing(a.site.connect()) as writer, ThreadPoolExecutor(1) as thread:
+        writer.execute("BEGIN")
+        writer.execute(INSERT.format("during"))
+        installation = thread.submit(installed_in_a_thread)
+        deadline = time.monotonic() + 20
+        while not a.sql("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'testapp_coin'::regclass"):
+            assert time.monotonic() < deadline
+        a.outside(INSERT.format("meanwhile"))
+        assert not installation.done()
+        writer.execute("COMMIT")
+        assert installation.result(20)["testapp.Coin"].adopted == 2
+    assert not drift("a")
+    a.outside(INSERT.format("after"))
+    synced(a, b, COIN)
+    assert codes("b") == {"during", "meanwhile", "after"}
+
+
+def installed_in_a_thread() -> dict[str, Reconciled]:
+    try:
+        return install("a")
+    finally:
+        connections["a"].close()
+
+
+@pytest.mark.on("postgresql")
+def test_a_rescan_locks_no_table(replica):
+    a = replica("a")
+    with closing(a.site.connect()) as writer:
+        writer.execute("BEGIN")
+        writer.execute(INSERT.format("open"))
+        found = install("a", [COIN], because="rescan")
+        assert not found[COIN].total
+        writer.execute("COMMIT")
+    assert len(log_ids(a)) == 1
+
+
+@pytest.mark.on("postgresql")
+def test_a_truncate_in_a_transaction_with_an_older_snapshot(replica):
+    """TRUNCATE removes rows that its transaction can't see, and so can't the trigger: a rescan finds them."""
+    a, b = replica("a"), replica("b")
+    Coin.objects.using("a").create(code="1")
+    synced(a, b, COIN)
+    with closing(a.site.connect()) as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("SELECT 1 FROM testapp_coin")
+        a.outside(INSERT.format("2"))
+        synced(a, b, COIN)
+        connection.execute("TRUNCATE testapp_coin")
+        connection.execute("COMMIT")
+    b.pull(a, (COIN,))
+    assert codes("b") == {"2"}
+    assert install("a", [COIN], because="rescan")[COIN].gone == 1
+    synced(a, b, COIN)
+    assert codes("b") == set()
