@@ -1,4 +1,4 @@
-"""Transactions beside each other: whatever the order of their commits, every one arrives, and none before its commit."""
+"""Transactions beside each other: in whatever order they commit, each arrives, and none before its commit."""
 
 from __future__ import annotations
 

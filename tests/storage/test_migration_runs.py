@@ -32,7 +32,8 @@ def test_data_migrations_before_between_and_after_changes_of_the_schema(project:
     project.models(WITH_NOTE.replace("IntegerField", "BigIntegerField"))
     project.migration(
         2,
-        f'write(1), {ADD_NOTE}, write(2), migrations.AlterField("item", "qty", models.BigIntegerField(default=0)), write(3)',
+        f'write(1), {ADD_NOTE}, write(2), migrations.AlterField("item", "qty", models.BigIntegerField(default=0)), '
+        "write(3)",
         DATA, atomic=atomic,
     )  # fmt: skip
     project.run("""

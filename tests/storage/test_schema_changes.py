@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from tests.storage.schema_project import ITEM
 
 WITH_NOTE = ITEM + '    note = models.TextField(default="none")\n'
@@ -64,7 +63,7 @@ def test_fields_are_added_altered_and_removed_and_every_write_replicates(project
 
 
 def test_a_migration_changes_rows_that_have_unposted_edits(project):
-    """What waits in the log says nothing of what the migration did to the row afterwards, while no trigger was there."""
+    """What waits in the log says nothing of what the migration did to the row later, while no trigger was there."""
     project.migration(
         2,
         "migrations.RunPython(write, migrations.RunPython.noop)",
@@ -266,7 +265,7 @@ def test_a_rebuilt_table_of_another_app_is_noticed(project):
         outside(
             "CREATE TABLE copy AS SELECT * FROM shop_item",
             "DROP TABLE shop_item",
-            f"CREATE TABLE shop_item (id {kind} NOT NULL PRIMARY KEY, title varchar(50) NOT NULL, qty integer NOT NULL)",
+            f"CREATE TABLE shop_item (id {kind} PRIMARY KEY, title varchar(50) NOT NULL, qty integer NOT NULL)",
             "INSERT INTO shop_item SELECT * FROM copy",
         )
         Item.objects.create(title="unseen")

@@ -59,7 +59,9 @@ CASES = {
         "note", "models.IntegerField(db_default=5)", "assert rows['old1'].note == 5"
     ),
     "add a field with the time as its default": field("at", "models.DateTimeField(default=timezone.now)"),
-    "add a field with the database's time as its default": field("at", "models.DateTimeField(db_default=functions.Now())"),
+    "add a field with the database's time as its default": field(
+        "at", "models.DateTimeField(db_default=functions.Now())"
+    ),
     "add a field with an empty list as its default": field("tags", "models.JSONField(default=list)"),
     "add a field with a default for this once": Case(
         'migrations.AddField("item", "at", models.DateTimeField(auto_now_add=True, default=timezone.now), '

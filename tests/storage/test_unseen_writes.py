@@ -1,4 +1,4 @@
-"""Writes that no trigger saw: whatever turned them off is noticed, and the writes are found (``p2p rescan`` or a start)."""
+"""Writes that no trigger saw: whatever turned them off is noticed, and the writes are found."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from django.core.management import call_command
 
 from p2p_replication.storage.capture.installation import drift, install
 from tests.databases import Database
-from tests.storage.conftest import StorageReplica
+from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_capture import synced
-from tests.testapp.models import Book, Coin, Shelf
+from tests.testapp.models import Book, Coin, LongNames, Shelf
 
 COIN = "testapp.Coin"
 FIRST = {"a": ("A", 1), "b": ("B", 2), "c": ("C", 3)}
@@ -90,7 +90,9 @@ POSTGRESQL: dict[str, tuple[Any, ...]] = {
         "WHEN MATCHED AND v.rate = 0 THEN DELETE WHEN MATCHED THEN UPDATE SET rate = v.rate "
         "WHEN NOT MATCHED THEN INSERT (code, name, rate) VALUES (v.code, 'D', v.rate)",
     ),
-    "truncate": ({"a": None, "b": None, "c": None, "d": ("D", 4)}, "TRUNCATE testapp_coin", f"{INTO} VALUES ('d', 'D', 4)"),
+    "truncate": (
+        {"a": None, "b": None, "c": None, "d": ("D", 4)}, "TRUNCATE testapp_coin", f"{INTO} VALUES ('d', 'D', 4)",
+    ),
     "copy from another table": (
         {"a": ("A", 2), "b": ("B", 3), "c": ("C", 4)},
         "CREATE TEMPORARY TABLE old ON COMMIT DROP AS TABLE testapp_coin", "TRUNCATE testapp_coin",
@@ -102,8 +104,8 @@ POSTGRESQL: dict[str, tuple[Any, ...]] = {
     ),
     "three kinds in one statement": (
         {"a": ("A", 9), "b": None, "d": ("D", 4)},
-        "WITH u AS (UPDATE testapp_coin SET rate = 9 WHERE code = 'a'), d AS (DELETE FROM testapp_coin WHERE code = 'b') "
-        f"{INTO} VALUES ('d', 'D', 4)",
+        "WITH u AS (UPDATE testapp_coin SET rate = 9 WHERE code = 'a'), "
+        f"d AS (DELETE FROM testapp_coin WHERE code = 'b') {INTO} VALUES ('d', 'D', 4)",
     ),
     "a block of plpgsql": (
         {"a": ("A", 100), "b": ("B", 200), "d": None, "e": ("E", 5)},
@@ -148,10 +150,13 @@ def test_statements_that_only_postgresql_has(pair):
 @pytest.mark.on("postgresql")
 def test_copy(pair):
     a, b = pair
-    with a.site.connect() as connection, connection.cursor() as cursor:
-        with cursor.copy("COPY testapp_coin (code, name, rate) FROM STDIN") as copy:
-            for i in range(3000):
-                copy.write_row((f"k{i}", "copied", i))
+    with (
+        a.site.connect() as connection,
+        connection.cursor() as cursor,
+        cursor.copy("COPY testapp_coin (code, name, rate) FROM STDIN") as copy,
+    ):
+        for i in range(3000):
+            copy.write_row((f"k{i}", "copied", i))
     synced(a, b, COIN)
     assert Coin.objects.using("b").filter(name="copied").count() == 3000
 
@@ -250,7 +255,7 @@ def test_a_trigger_can_stay_silent_where_rows_are_applied(pair):
 
 @pytest.mark.on("postgresql")
 def test_a_role_that_may_not_touch_our_tables(pair):
-    """Whoever may write to the table is captured, whatever it may do elsewhere and whatever names it puts before ours."""
+    """Who may write to the table is captured, whatever else it may not do, and whatever names it puts before ours."""
     a, b = pair
     role = f"clerk_{uuid.uuid4().hex}"
     a.outside(
@@ -284,13 +289,32 @@ def test_a_role_that_may_not_touch_our_tables(pair):
         a.outside(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
 
+def test_names_that_are_too_long_for_postgresql(replica):
+    """It cuts them off after 63 bytes without a word; Django lets them pass."""
+    a, b = replica("a"), replica("b")
+    long = LongNames.objects.using("a").create(text="x", other=1)
+    synced(a, b, "testapp.LongNames")
+    LongNames.objects.using("a").update(text="y")
+    LongNames.objects.using("b").update(other=2)
+    meet(a, b, labels=("testapp.LongNames",))
+    for alias in "ab":
+        assert LongNames.objects.using(alias).values_list("text", "other").get() == ("y", 2)
+    call_command("p2p", "triggers", "remove", database="a", stderr=io.StringIO())
+    a.outside(f'DELETE FROM "{LongNames._meta.db_table}"')
+    assert not a.log()
+    assert install("a")["testapp.LongNames"].gone == 1
+    synced(a, b, "testapp.LongNames")
+    assert not LongNames.objects.using("b").filter(pk=long.pk).exists()
+
+
 @pytest.mark.on("postgresql")
 def test_a_partitioned_table(pair):
     """Writes to the table are captured; those that name a partition are not, and found when one looks."""
     a, b = pair
     a.outside(
         "CREATE TABLE parts (LIKE testapp_coin INCLUDING ALL) PARTITION BY LIST (code)",
-        "CREATE TABLE part1 PARTITION OF parts FOR VALUES IN ('a', 'b')", "CREATE TABLE part2 PARTITION OF parts DEFAULT",
+        "CREATE TABLE part1 PARTITION OF parts FOR VALUES IN ('a', 'b')",
+        "CREATE TABLE part2 PARTITION OF parts DEFAULT",
         "INSERT INTO parts SELECT * FROM testapp_coin", "DROP TABLE testapp_coin",
         "ALTER TABLE parts RENAME TO testapp_coin",
     )  # fmt: skip

@@ -100,9 +100,10 @@ def _remove(connection: BaseDatabaseWrapper, app_labels: set[str] | None, tables
             open_gap(using, stream, reason)
     models = [options.model._meta for options in registry]
     tables |= {meta.db_table for meta in models if app_labels is None or meta.app_label in app_labels}
+    stored = set(map(vendor_of(connection).stored_name, tables))
     compiler = compiler_of(connection)
     for name, table in compiler.all_installed(connection).items():
-        if app_labels is None or table in tables:
+        if app_labels is None or table in stored:
             compiler.drop(connection, name, table)
 
 
@@ -190,7 +191,8 @@ def _captured(connection: BaseDatabaseWrapper, using: str) -> Iterator[Options]:
     """Yield the models that replicate and have their table in this database."""
     tables = set(connection.introspection.table_names())
     for options in registry:
-        if options.model._meta.db_table in tables and router.allow_migrate_model(using, options.model):
+        name = vendor_of(connection).stored_name(options.model._meta.db_table)
+        if name in tables and router.allow_migrate_model(using, options.model):
             yield options
 
 

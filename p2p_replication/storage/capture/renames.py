@@ -80,9 +80,10 @@ def _renames(connection: BaseDatabaseWrapper, options: Options) -> tuple[list[st
     for operation, applied in reversed(operations):
         if isinstance(operation, RenameModel) and applied and _is_one_of(operation.new_name, earlier[-1:]):
             earlier.append(operation.old_name)
-        elif isinstance(operation, RenameField):
-            if _is_one_of(operation.model_name, earlier[-1:] if applied else later):
-                fields.append(_Rename(operation.old_name, operation.new_name, applied))
+        elif isinstance(operation, RenameField) and _is_one_of(
+            operation.model_name, earlier[-1:] if applied else later
+        ):
+            fields.append(_Rename(operation.old_name, operation.new_name, applied))
     return [f"{app}.{model}" for model in (*earlier[1:], *later[:0:-1])], fields[::-1]
 
 
