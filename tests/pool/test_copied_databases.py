@@ -136,7 +136,7 @@ async def test_who_only_claims_our_id_changes_nothing(live: Live, tmp_path: Path
     await a.start()
     await a.stop()
     await a.sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    b = live("b", Path(shutil.copy(a.path, tmp_path / "b.sqlite3")))
+    b = live("b", SQLiteFile(Path(shutil.copy(a.path, tmp_path / "b.sqlite3"))))
     await b.do(ReplicaRow.objects.update, secret_key=identity.generate_secret_key())
     await a.start()
     await b.start()
@@ -157,7 +157,7 @@ async def test_a_worker_that_slept_past_its_lease_is_no_copy(live: Live) -> None
     first = live("a")
     await first.start()
     before = first.replica_id
-    second = live("a2", first.path)
+    second = live("a2", first.site)
     await second.start(declared=False)
     # As if the first one had slept: it is still in the pool when its successor comes.
     await first.do(lambda: Pool.objects.update(lease_holder="", lease_until=None))

@@ -137,7 +137,7 @@ def test_a_backup_restored_twice(replica: Replicas, backup: Backup, restore: Rep
     write(a, "kept")
     b.pull(a, COIN)
     oldest = backup(a)
-    write(a, "before the second backup")
+    write(a, "before the second")
     saved = backup(a)
     write(a, "lost once")
     b.pull(a, COIN)
@@ -150,7 +150,7 @@ def test_a_backup_restored_twice(replica: Replicas, backup: Backup, restore: Rep
     settle(twice, b, c)
     assert_settled(twice, b, c)
     assert codes(c) == {
-        "kept", "before the second backup", "lost once", "after the first", "and again", "after the second", "and one",
+        "kept", "before the second", "lost once", "after the first", "and again", "after the second", "and one",
         "and two",
     }  # fmt: skip
 
@@ -170,11 +170,11 @@ def test_a_live_copy_and_its_original_both_write_on(replica: Replicas, backup: B
         c.pull((a, copied)[i % 2], COIN)
     renew_identity(copied.alias, copied.database.replica_id, lambda: b"k" * 32)
     with pytest.raises(StaleReplica):
-        write(copied, "under the old identity")
+        write(copied, "under the old id")
     copied.start()
     assert copied.database.replica_id != a.database.replica_id
-    write(copied, "of a replica of its own")
-    write(a, "of the original at last")
+    write(copied, "of its own")
+    write(a, "of the original")
     settle(a, copied, b, c)
     assert_settled(a, copied, b, c)
     assert len(codes(c)) == 2 + 4 + 4 + 1 + 3

@@ -13,7 +13,8 @@ import pytest
 from p2p_replication.exceptions import StaleReplica
 from p2p_replication.worker.loops import run_loops
 from p2p_replication.worker.supervisor import PoolSupervisor
-from tests.live_replicas import until, use_file
+from tests.databases import SQLiteFile
+from tests.live_replicas import until, use_database
 
 
 class SlowToEnd(PoolSupervisor):
@@ -46,7 +47,7 @@ async def supervisor(
 ) -> AsyncIterator[tuple[SlowToEnd, asyncio.Task[None]]]:
     with django_db_blocker.unblock():
         supervisor = SlowToEnd()
-        await supervisor.thread.run(use_file, new_file("a"))
+        await supervisor.thread.run(use_database, SQLiteFile(new_file("a")))
         task = asyncio.create_task(supervisor.run())
         yield supervisor, task
         supervisor.may_end.set()
