@@ -27,7 +27,7 @@ class FieldLayout(models.Model):
 
     id = models.AutoField(primary_key=True)
     stream = models.ForeignKey(Stream, on_delete=models.CASCADE, related_name="layouts")
-    #: ``[field name, ...]``; a layout is never changed.
+    #: ``[field name, ...]``; a layout is never changed, unless a migration renames a field.
     fields = models.JSONField()
 
     def __str__(self) -> str:

@@ -142,6 +142,19 @@ class OddNames(ReplicatedModel):
         return str(self.pk)
 
 
+class LongNames(ReplicatedModel):
+    """Names of more bytes than PostgreSQL takes, which it cuts off."""
+
+    text = models.TextField(default="", db_column="größe" * 14)
+    other = models.IntegerField(default=0)
+
+    class Meta:
+        db_table = "«tablë» " + "y" * 80
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 #: More columns than one bitmap has bits.
 Wide = type(
     "Wide",
