@@ -16,6 +16,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = Path(__file__).parent / "template"
 
+SQLITE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "OPTIONS": {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    },
+}
+
 #: The migration that every other project has: one that fills tables.
 SEED = """
 from django.db import migrations
@@ -28,11 +37,40 @@ def fill(apps, editor):
 
 class Migration(migrations.Migration):
     dependencies = [("catalog", "{after}")]
-    operations = [migrations.RunPython(fill, migrations.RunPython.noop)]
+    operations = [migrations.RunPython(fill, migrations.RunPython.noop, elidable=True)]
 """
 PRELUDE = """
-import django
+import json, django
 django.setup()
+from django.core.management import call_command
+from django.db import connection, connections, models
+from catalog.models import *
+from legacy.models import *
+from people.models import *
+from p2p_replication.models import *
+from p2p_replication.registry import registry
+from p2p_replication.storage.capture.installation import drift, install
+from tests.storage.conftest import StorageReplica, meet
+LABELS = tuple(options.label for options in registry)
+
+def replica(alias="default"):
+    "A worker's start on a database."
+    install(alias)
+    return StorageReplica(alias, None)
+
+def rows(alias, *models):
+    models = models or [options.model for options in registry]
+    return {m._meta.label: sorted(m._base_manager.using(alias).order_by("pk").values_list()) for m in models}
+
+def some_rows(alias="default"):
+    ana = Author.objects.using(alias).create(name="Ana", born=1970)
+    # Fixtures in JSON have no microseconds.
+    user = Person(username="ana", date_joined="2026-01-01T00:00:00Z"); user.set_password("secret"); user.save(using=alias)
+    book = Book.objects.using(alias).create(title="One", author=ana, added_by=user)
+    book.tags.add(Tag.objects.using(alias).create(name="new"))
+    Draft.everything.using(alias).create(text="x", is_hidden=True)
+    Invoice.objects.using(alias).create(total=5000)
+    Offer.objects.using(alias).create(product=SpecialProduct.objects.using(alias).create(code="p", weight=1.5))
 """
 
 
@@ -55,6 +93,11 @@ class HostProject:
     def copy(self, folder: Path) -> HostProject:
         shutil.copytree(self.folder, folder)
         return HostProject(folder)
+
+    @property
+    def databases(self) -> dict[str, dict[str, Any]]:
+        """DATABASES."""
+        return json.loads((self.folder / "databases.json").read_text())
 
     def use(self, databases: Mapping[str, Mapping[str, Any]]) -> None:
         """Set DATABASES."""

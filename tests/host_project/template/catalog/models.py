@@ -5,7 +5,7 @@ from p2p_replication.models import ReplicatedManager, ReplicatedModel
 
 
 class Stamped(ReplicatedModel):
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_on = models.DateField(auto_now_add=True)
 
     class Meta:
         abstract = True

@@ -1,8 +1,7 @@
+from catalog.models import Author
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
-
-from catalog.models import Author
 
 
 def authors(request: HttpRequest) -> HttpResponse:
