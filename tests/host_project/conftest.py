@@ -12,7 +12,7 @@ import pytest
 from tests.host_project.project import SQLITE, HostProject
 from tests.postgresql import PostgreSQLServer
 
-#: ``new_databases(folder, *aliases)``: DATABASES with a new migrated database for each alias.
+#: ``new_databases(folder, *aliases, empty=())``: DATABASES with new migrated databases, and some without tables.
 NewDatabases = Callable[..., dict[str, Any]]
 
 
@@ -38,10 +38,10 @@ def _on_sqlite(project: HostProject) -> NewDatabases:
     project.use({"default": {**SQLITE, "NAME": str(template)}})
     project.manage("migrate", "--verbosity=0")
 
-    def make(folder: Path, *aliases: str) -> dict[str, Any]:
+    def make(folder: Path, *aliases: str, empty: tuple[str, ...] = ()) -> dict[str, Any]:
         for alias in aliases:
             shutil.copy(template, folder / f"{alias}.sqlite3")
-        return {alias: {**SQLITE, "NAME": str(folder / f"{alias}.sqlite3")} for alias in aliases}
+        return {alias: {**SQLITE, "NAME": str(folder / f"{alias}.sqlite3")} for alias in (*aliases, *empty)}
 
     return make
 
@@ -50,7 +50,12 @@ def _on_postgresql(project: HostProject, server: PostgreSQLServer) -> NewDatabas
     template = server.create()
     project.use({"default": server.settings(template)})
     project.manage("migrate", "--verbosity=0")
-    return lambda folder, *aliases: {alias: server.settings(server.create(template)) for alias in aliases}
+
+    def make(folder: Path, *aliases: str, empty: tuple[str, ...] = ()) -> dict[str, Any]:
+        templates = {**dict.fromkeys(aliases, template), **dict.fromkeys(empty, "template0")}
+        return {alias: server.settings(server.create(source)) for alias, source in templates.items()}
+
+    return make
 
 
 @pytest.fixture

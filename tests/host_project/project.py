@@ -65,7 +65,9 @@ def rows(alias, *models):
 def some_rows(alias="default"):
     ana = Author.objects.using(alias).create(name="Ana", born=1970)
     # Fixtures in JSON have no microseconds.
-    user = Person(username="ana", date_joined="2026-01-01T00:00:00Z"); user.set_password("secret"); user.save(using=alias)
+    user = Person(username="ana", date_joined="2026-01-01T00:00:00Z")
+    user.set_password("secret")
+    user.save(using=alias)
     book = Book.objects.using(alias).create(title="One", author=ana, added_by=user)
     book.tags.add(Tag.objects.using(alias).create(name="new"))
     Draft.everything.using(alias).create(text="x", is_hidden=True)

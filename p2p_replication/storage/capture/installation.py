@@ -89,7 +89,7 @@ def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
         return []
     found = []
     for options in stored_models(connection):
-        stream = Stream.objects.using(using).filter(label=options.label).first()
+        stream = Stream.objects.using(using).filter(label=options.label).select_related("layout").first()
         if stream is None or not stream.trigger_digest:
             found.append(Drift(options.label, "it has no capture triggers"))
         elif stream.gaps.filter(closed_at=None).exists():

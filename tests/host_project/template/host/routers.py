@@ -1,28 +1,30 @@
 """Routers that a project may have, named by HOST_ROUTERS."""
 
 
-class CatalogOnOther:
-    """The catalog lies in a database of its own, everything else in the default one."""
+class OnOther:
+    """One app lies in the database ``other``, everything else in the default one."""
+
+    app = ""
 
     def db_for_read(self, model, **hints):
-        return "other" if model._meta.app_label == "catalog" else None
+        return "other" if model._meta.app_label == self.app else None
 
     db_for_write = db_for_read
 
     def allow_migrate(self, db, app_label, **hints):
-        return (app_label == "catalog") == (db == "other")
+        return (app_label == self.app) == (db == "other")
 
 
-class SessionsOnOther:
-    """Only what does not replicate lies in the other database."""
+class SessionsOnOther(OnOther):
+    app = "sessions"
 
-    def db_for_read(self, model, **hints):
-        return "other" if model._meta.app_label == "sessions" else None
 
-    db_for_write = db_for_read
+class LegacyOnOther(OnOther):
+    app = "legacy"
 
-    def allow_migrate(self, db, app_label, **hints):
-        return (app_label == "sessions") == (db == "other")
+
+class ReplicationOnOther(OnOther):
+    app = "p2p_replication"
 
 
 class ReadReplica:
