@@ -14,8 +14,12 @@ from tests.databases import Database, PostgreSQLDatabase, SQLiteFile, attach, de
 from tests.postgresql import PostgreSQLServer, is_available
 from tests.replicas import TestReplica
 
-#: What ``vendor`` may be; in a mixed pool replicas are on SQLite and PostgreSQL in turns.
-VENDORS = ("sqlite", "postgresql", "mixed")
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each database that ``@pytest.mark.on(...)`` names; "mixed": replicas are on both in turns."""
+    marker = metafunc.definition.get_closest_marker("on")
+    if marker is not None and "vendor" in metafunc.fixturenames:
+        metafunc.parametrize("vendor", marker.args)
 
 
 def migrated(database: Database) -> None:
@@ -102,10 +106,15 @@ def vendor() -> str:
 
 @pytest.fixture
 def new_database(
-    vendor: str, new_file: Callable[[str], Path], new_postgresql: Callable[[], PostgreSQLDatabase]
+    request: pytest.FixtureRequest,
+    vendor: str,
+    new_file: Callable[[str], Path],
+    new_postgresql: Callable[[], PostgreSQLDatabase],
 ) -> Callable[[str], Database]:
     """``new_database(name)``: a new migrated database."""
     count = 0
+    if vendor != "sqlite":
+        request.getfixturevalue("postgresql_template")  # Now, as migrating is nothing for a coroutine.
 
     def make(name: str) -> Database:
         nonlocal count

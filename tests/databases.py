@@ -47,6 +47,12 @@ class Database(Protocol):
     def key(self, value: Any) -> str:
         """Return the text that the ledger has for a UUID."""
 
+    def in_transaction(self, connection: Any) -> bool:
+        """Tell whether a DB-API connection has a transaction open."""
+
+    def broken_references(self) -> list[Any]:
+        """Return the rows that refer to rows which are not there."""
+
 
 @dataclass(frozen=True)
 class SQLiteFile:
@@ -80,6 +86,13 @@ class SQLiteFile:
 
     def key(self, value: Any) -> str:
         return str(value.hex)
+
+    def in_transaction(self, connection: Any) -> bool:
+        return bool(connection.in_transaction)
+
+    def broken_references(self) -> list[Any]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute("PRAGMA foreign_key_check").fetchall()
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,12 @@ class PostgreSQLDatabase:
 
     def key(self, value: Any) -> str:
         return str(value)
+
+    def in_transaction(self, connection: Any) -> bool:
+        return connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+
+    def broken_references(self) -> list[Any]:
+        return []  # The server itself lets none be committed.
 
 
 def attach(alias: str, database: Database) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from django.db import connections
 
 from p2p_replication.models import Declaration, EntryStatus, LedgerEntry, Pool
-from p2p_replication.protocol.messages import Changes
+from p2p_replication.protocol.messages import Changes, Digest
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.applier import Applied, apply_changes
 from p2p_replication.storage.changes import read_changes, read_push
+from p2p_replication.storage.content_digests import read_digest
 from p2p_replication.storage.held_fields import adopt_known_fields
 from p2p_replication.storage.posting import Posted, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase
@@ -112,6 +115,10 @@ class TestReplica:
             self.database, self.stream(changes.model), self.declarations[changes.model],
             other.database.replica_id, changes,
         )  # fmt: skip
+
+    def digest(self, label: str, buckets: Sequence[int] = ()) -> Digest:
+        """Return what this replica would tell a peer of a model's content."""
+        return read_digest(threading.Event(), self.database, label, self.declarations[label], buckets)
 
     def rows(self) -> dict[str, list[Any]]:
         """Return all rows of the replicated tables, in their canonical form."""

@@ -135,7 +135,7 @@ class LivePool:
         )
         replicator = Replicator(self, connection, config)
         self.replicators.append(replicator)
-        self._keep(self._replicate(replicator))
+        self.keep(self._replicate(replicator))
 
     async def _replicate(self, replicator: Replicator) -> None:
         try:
@@ -155,10 +155,12 @@ class LivePool:
             self._schedule.gone(replicator)
             self._pump()
 
-    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def keep(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside the rest; it ends with the pool at the latest."""
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- the introduction --------------------------------------------------------------------------------------------
 
@@ -198,6 +200,7 @@ class LivePool:
                 raise PeerRefused(f"is_peer_valid failed: {error}") from error
             if not valid:
                 raise PeerRefused("is_peer_valid refuses the peer")
+        self.reporter.rows.name_origin(hello.start, hello.replica)
 
     def _settle_duplicates(self, new: Replicator, hello: Hello) -> bool:
         """Keep one connection per replica. Both ends come to the same choice, by the nonces they both know."""
@@ -237,7 +240,7 @@ class LivePool:
             assert isinstance(replicator, Replicator)
             link = replicator.session.links.get(model)
             if link is not None and replicator.is_open and (initial or link.lacks_announced()):
-                self._keep(self._pull(replicator, model))
+                self.keep(self._pull(replicator, model))
                 continue
             if link is not None:
                 link.wanted = False
@@ -271,7 +274,7 @@ class LivePool:
         self._stale |= labels & self.parts.keys()
         if self._stale and not self._refreshing:
             self._refreshing = True
-            self._keep(self._refresh())
+            self.keep(self._refresh())
 
     async def _refresh(self) -> None:
         try:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import PROTOCOL_VERSION, Auth, Hello, ModelOffer
 
+#: The feature that a HELLO names if its sender answers a DIGEST_REQUEST.
+DIGESTS = "digests"
+
 
 @dataclass(frozen=True)
 class SessionConfig:
@@ -48,7 +51,7 @@ class SessionConfig:
         """Return this side's HELLO."""
         return Hello(
             PROTOCOL_VERSION, self.replica_id, self.public_key, self.nonce, self.start, self.name, self.now_ms,
-            list(self.models),
+            list(self.models), [DIGESTS],
         )  # fmt: skip
 
     def auth(self, ours: Hello, theirs: Hello) -> Auth:
@@ -74,6 +77,8 @@ def check_hello(hello: Hello) -> None:
         raise RemoteProtocolError("a HELLO with a malformed key, nonce or replica id")
     if not 1 <= len(hello.start) <= 16 or len(hello.name) > 200 or len(hello.models) > 1000:
         raise RemoteProtocolError("a HELLO with an overlong field")
+    if len(hello.features) > 100:
+        raise RemoteProtocolError("a HELLO with too many features")
 
 
 def disagreement(ours: ModelOffer, theirs: ModelOffer) -> str:

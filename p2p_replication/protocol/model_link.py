@@ -47,6 +47,10 @@ class ModelLink:
     #: A batch is being read for the peer: one at a time.
     reading: bool = False
     pushing: bool = False
+    #: Serial number of the push that is on its way, 0 if none is.
+    push_serial: int = 0
+    #: The peer could not take a push: it will ask, and until then own changes are announced.
+    push_refused: bool = False
     announce_pending: bool = False
     #: What the peer has committed, by its own word.
     confirmed: Vector = field(default_factory=dict)
@@ -61,9 +65,20 @@ class ModelLink:
         """Everything the peer announced is applied here."""
         return self.pulled_once and not self.pulling and not self.applying and not self.lacks_announced()
 
-    def to_announce(self) -> Vector:
-        """Return the entries of ``local`` that the peer neither has nor was told of."""
-        return beyond(beyond(self.local, self.told), self.peer or {})
+    def to_announce(self, peer_start: str) -> Vector:
+        """Return the entries of ``local`` that the peer was not told of, and does not have.
+
+        Its own changes it has; it is told of those that came by another way than from itself, as it waits for the
+        word that they have arrived.
+        """
+        untold = beyond(self.local, self.told)
+        had = {origin: counter for origin, counter in (self.peer or {}).items() if origin != peer_start}
+        return beyond(untold, had)
+
+    @property
+    def push_under_way(self) -> bool:
+        """A push is being read, or not acknowledged yet."""
+        return self.pushing or self.push_serial > 0
 
     def peer_has(self, vector: Vector) -> None:
         self.peer = joined(self.peer or {}, vector)

@@ -10,11 +10,21 @@ from collections.abc import Mapping
 
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.changes import MAX_INTEGER, MAX_VECTOR, PushBatch, ReadBatch, check_batch, check_vector
-from p2p_replication.protocol.conversation import Conversation
 from p2p_replication.protocol.credit import Credit
+from p2p_replication.protocol.digest_exchange import DigestExchange
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.introduction import SessionConfig, disagreement
-from p2p_replication.protocol.messages import Ack, Changes, Error, Hello, Message, Request, State
+from p2p_replication.protocol.messages import (
+    Ack,
+    Changes,
+    Digest,
+    DigestRequest,
+    Error,
+    Hello,
+    Message,
+    Request,
+    State,
+)
 from p2p_replication.protocol.model_link import ModelLink, Serve
 from p2p_replication.protocol.phases import Phase
 from p2p_replication.protocol.version_vector import Vector, joined
@@ -24,7 +34,7 @@ MAX_EARLY = 1000
 MAX_EARLY_BYTES = 8 * 1024 * 1024
 
 
-class Session(Conversation):
+class Session(DigestExchange):
     """One connection to one peer, for all models of a pool.
 
     Call a method for each event, then ``drain()`` for what has to be done. Methods never raise for anything the peer
@@ -110,7 +120,7 @@ class Session(Conversation):
         claim = {batch.origin: batch.push_to}
         if link.peer.get(batch.origin, 0) == batch.push_from:
             read = ReadBatch(self.config.start, 0, 0, batch.rows, batch.count, None)
-            self._send_changes(link, 0, read, batch.push_from, claim, 0)
+            link.push_serial = self._send_changes(link, 0, read, batch.push_from, claim, 0)
             link.rows_out += batch.count
             link.peer_has(claim)
             link.told = joined(link.told, claim)
@@ -134,6 +144,7 @@ class Session(Conversation):
         link.local = joined(link.local, vector)
         if changes.claim is not None:
             link.announced = joined(link.announced, self._foreign(changes.claim))
+            link.confirmed = joined(link.confirmed, changes.claim)
             if taken:
                 link.peer_has(changes.claim)
                 # The peer knows that we have what it claimed for us.
@@ -176,6 +187,7 @@ class Session(Conversation):
         """End one model's part in this session, on both sides."""
         link = self.links.pop(model, None)
         if link is not None:
+            self.left_out[model] = text
             self._effects.append(fx.PeerError(text, model))
             self._end_pull(link)
             self._send(Error("model", text, model))
@@ -185,9 +197,12 @@ class Session(Conversation):
     def _introduced(self, peer: Hello) -> None:
         theirs = {offer.label: offer for offer in peer.models}
         for offer in self.config.models:
-            if offer.label in theirs:
+            if offer.label not in theirs:
+                self.left_out[offer.label] = "the peer does not declare it in this pool"
+            else:
                 reason = disagreement(offer, theirs[offer.label])
                 if reason:
+                    self.left_out[offer.label] = reason
                     self._effects.append(fx.PeerError(reason, offer.label))
                 else:
                     self.links[offer.label] = ModelLink(offer.label)
@@ -197,6 +212,7 @@ class Session(Conversation):
         self._effects.append(fx.PeerError(text, model))
         link = self.links.pop(model, None)
         if link is not None:
+            self.left_out[model] = text
             self._end_pull(link)
 
     def _replicate(self, message: Message, now: float) -> None:
@@ -214,6 +230,13 @@ class Session(Conversation):
                 self._on_changes(message, now)
             case Ack():
                 self._on_ack(message)
+            case DigestRequest():
+                self._on_digest_request(message)
+            case Digest():
+                self._on_digest(message)
+
+    def _takes_part(self, model: str) -> bool:
+        return model in self.links
 
     def _on_state(self, state: State) -> None:
         link = self.links.get(state.model)
@@ -244,6 +267,7 @@ class Session(Conversation):
         link.confirmed = joined(link.confirmed, request.vector)
         link.announced = joined(link.announced, self._foreign(request.vector))
         link.told = {}
+        link.push_refused = False
         link.serve = Serve(
             request.round, dict(request.vector), request.cursor_start, request.cursor_seq, request.batch_size
         )
@@ -258,6 +282,7 @@ class Session(Conversation):
             return
         assert self.peer is not None
         check_batch(changes, self.peer.start)
+        link.confirmed = joined(link.confirmed, changes.claim or {})
         if changes.round and changes.round == link.round:
             link.remaining = max(changes.remaining, 0)
             if changes.claim is not None:
@@ -274,32 +299,43 @@ class Session(Conversation):
             return
         model, claim = sent
         link = self.links.get(model)
-        if link is not None and ack.taken:
-            link.confirmed = joined(link.confirmed, claim)
+        if link is not None:
+            if ack.taken:
+                link.confirmed = joined(link.confirmed, claim)
+            if ack.serial == link.push_serial:
+                link.push_serial, link.push_refused = 0, not ack.taken
+                self._tell(link)
         self._serve_more()
 
     # -- what to send ----------------------------------------------------------------------------------------------
 
     def _tell(self, link: ModelLink) -> None:
-        """Let the peer have what is new here: own changes by push, others' by announcement."""
+        """Let the peer have what is new here: own changes by push, others' by announcement.
+
+        One push is on its way at a time: what is written meanwhile goes in the next one, together, and a slow peer
+        has no backlog of small batches.
+        """
         if link.serve is not None or link.peer is None:
             return  # Its pull will end with our vector, or has yet to come.
         has = link.peer.get(self.config.start, 0)
-        if link.local.get(self.config.start, 0) > has and not link.pushing:
-            if self._credit.has_room:
+        if link.local.get(self.config.start, 0) > has and not link.push_under_way:
+            if self._credit.has_room and not link.push_refused:
                 link.pushing = True
                 self._effects.append(fx.ReadPush(link.label, has))
             else:
                 link.announce_pending = True
-        rest = link.to_announce()
+        rest = self._to_announce(link)
         rest.pop(self.config.start, None)
         if rest:
             link.announce_pending = True
 
+    def _to_announce(self, link: ModelLink) -> Vector:
+        return link.to_announce(self.peer.start if self.peer is not None else "")
+
     def _announce(self, link: ModelLink) -> None:
         link.announce_pending = False
-        vector = link.to_announce()
-        if link.pushing:
+        vector = self._to_announce(link)
+        if link.push_under_way:
             vector.pop(self.config.start, None)
         if vector and link.serve is None:
             link.told = joined(link.told, vector)
@@ -326,13 +362,15 @@ class Session(Conversation):
         push_from: int,
         claim: Vector | None,
         remaining: int,
-    ) -> None:
+    ) -> int:
+        """Send a batch; return its serial number."""
         self._serial += 1
         message = Changes(
             link.label, self._serial, round, batch.start, batch.from_seq, batch.to_seq, batch.continues, push_from,
             claim, remaining, batch.rows,
         )  # fmt: skip
         self._credit.sent(self._serial, self._send(message), link.label, claim or {})
+        return self._serial
 
     def _pull_goes_on(self, link: ModelLink, round: int, now: float) -> None:
         if self._pull_deadline is not None and round and round == link.round:

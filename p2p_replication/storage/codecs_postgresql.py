@@ -46,8 +46,10 @@ def _conversions(field: models.Field[Any, Any], kind: str) -> tuple[str, Convert
             return "host({})", None, _address_from_wire
         case "text":
             return "{}", None, _text_from_wire(field)
-        case "integer" | "boolean" | "float":
-            return "{}", None, _exactly({"integer": int, "boolean": bool, "float": float}[kind])
+        case "integer" | "boolean":
+            return "{}", None, _exactly(int if kind == "integer" else bool)
+        case "float":
+            return "{}", None, _float_from_wire
         case "binary":
             return "{}", bytes, _exactly(bytes)
         case "date":
@@ -72,6 +74,13 @@ def _exactly(kind: type) -> Convert:
         return value
 
     return from_wire
+
+
+def _float_from_wire(value: Any) -> str:
+    """As text: a literal would lose the sign of a zero."""
+    if type(value) is not float:
+        raise ValueError(f"{value!r} is no float, which the column takes")
+    return repr(value)
 
 
 def _uuid_to_wire(raw: Any) -> bytes:
@@ -141,9 +150,8 @@ def _datetime_from_wire(value: Any) -> Any:
 def _duration_from_wire(value: Any) -> Any:
     if type(value) is not int:
         raise ValueError(f"{value!r} is no number of microseconds")
-    sign = -1 if value < 0 else 1
-    days, rest = divmod(abs(value), _DAY_MICROSECONDS)
-    return f"{sign * days} days {sign * rest} microseconds"
+    days, rest = divmod(value, _DAY_MICROSECONDS)  # As Django writes it: a negative one as -1 day and some hours.
+    return f"{days} days {rest} microseconds"
 
 
 def _decimal_from_wire(field: models.DecimalField[Any, Any]) -> Callable[[Any], Any]:

@@ -51,9 +51,10 @@ def install_capture() -> None:
         logger.warning("capture of %s was renewed: %s", label, found)
 
 
-def open_database() -> ReplicaDatabase:
+def open_database(alias: str = DEFAULT_DB_ALIAS) -> ReplicaDatabase:
     settings = app_settings.current()
     return ReplicaDatabase(
+        alias,
         make_secret_key=identity.generate_secret_key,
         budget=WriteBudget(settings.WRITE_SLICE, settings.WRITE_PAUSE),
         max_clock_skew=settings.MAX_CLOCK_SKEW,

@@ -28,8 +28,9 @@ from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
 from p2p_replication.worker.leases import release_lease, take_lease
 from p2p_replication.worker.opening import check_migrations, install_capture, open_database
+from p2p_replication.worker.requests import RequestServer
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
-from p2p_replication.worker.wakeups import SQLiteWakeups
+from p2p_replication.worker.wakeups import wakeups_of
 
 logger = logging.getLogger("p2p_replication.worker")
 
@@ -110,7 +111,8 @@ class PoolSupervisor:
             await self._write_stats()
 
     def _loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        return [self._post, self._supervise, self._show, self._retry_parked, self._watch, self._heed]
+        loops = [self._post, self._supervise, self._show, self._retry_parked, self._serve_requests]
+        return [*loops, self._watch, self._heed]
 
     async def _open(self) -> None:
         await self.thread.run(check_migrations)
@@ -134,15 +136,9 @@ class PoolSupervisor:
     # -- loops -----------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        settings = app_settings.current()
-        await SQLiteWakeups(
-            # Asked in its thread: connections belong to threads.
-            await self.thread.run(lambda: str(self.database.connection.settings_dict["NAME"])),
-            self.wake,
-            poll=settings.POLL_INTERVAL,
-            poll_watched=settings.POLL_INTERVAL_WATCHED,
-            watch=settings.FILE_WATCHER,
-        ).run()
+        # Made in the database's thread: connections belong to threads.
+        wakeups = await self.thread.run(lambda: wakeups_of(self.database.connection, self.wake))
+        await wakeups.run()
 
     async def _heed(self) -> None:
         """Raise what a pool has found out about the database."""
@@ -218,6 +214,12 @@ class PoolSupervisor:
             for running in list(self.running.values()):
                 await running.pool.adopt_loose_rows()
             await asyncio.sleep(0.25)
+
+    async def _serve_requests(self) -> None:
+        def pools() -> dict[int, LivePool]:
+            return {number: running.pool for number, running in self.running.items()}
+
+        await RequestServer(self.thread, pools).run()
 
     # -- changes -----------------------------------------------------------------------------------------------------
 

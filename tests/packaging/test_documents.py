@@ -74,7 +74,8 @@ def test_every_message_is_described_with_its_fields() -> None:
     protocol = text("docs/protocol.md")
     for number, message in TYPES.items():
         name = message.__name__.upper()
-        row = next(line for line in protocol.splitlines() if re.match(r"\| [\d, ]+\|", line) and name in line)
+        rows = [line for line in protocol.splitlines() if re.match(r"\| [\d, ]+\|", line)]
+        row = next(line for line in rows if re.search(rf"\b{name}\b", line))
         assert str(number) in row.split("|")[1], name
         assert re.findall(r"`(\w+)`", row) == list(message.__struct_fields__), name
 

@@ -12,6 +12,7 @@ from p2p_replication.transport import identity
 from p2p_replication.transport.base import RemotePeer
 from p2p_replication.transport.memory import MemoryHub
 from p2p_replication.transport.memory_connection import Wire, connection_pair
+from tests.databases import SQLiteFile
 from tests.live_replicas import LiveReplica, linked, until
 from tests.testapp import admission
 
@@ -125,7 +126,7 @@ async def test_a_copied_database_is_refused_until_it_gets_an_identity_of_its_own
     await a.sql("PRAGMA wal_checkpoint(TRUNCATE)")
     copied = tmp_path / "copied.sqlite3"
     shutil.copy(a.path, copied)
-    b = live("b", copied)
+    b = live("b", SQLiteFile(copied))
     await a.start()
     await b.start()
     await a.create(title="from a")

@@ -149,14 +149,83 @@ def test_nothing_is_pushed_before_the_peer_has_said_what_it_has():
     assert not peer.heard(State)
 
 
-def test_changes_written_during_a_push_follow_in_another():
+def push_on_its_way(peer: RawPeer, counter: int) -> Changes:
+    """Let an own change be written, read and pushed; return the push, which is not acknowledged yet."""
+    peer.session.local_changed("m", {"us": counter})
+    peer.look()
+    peer.read_push(counter - 1, counter, some_rows(1))
+    (push,) = peer.heard(Changes)
+    peer.wanted(fx.ReadPush)
+    return push
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_changes_written_while_a_push_is_on_its_way_wait_for_its_ack(taken):
     peer = caught_up({"us": 5})
-    for counter in (6, 7):
+    push = push_on_its_way(peer, 6)
+    for counter in range(7, 100):
+        peer.session.local_changed("m", {"us": counter})
+        peer.tick(0.05)
+    assert not peer.wanted(fx.ReadPush)
+    assert not peer.heard(State)  # An announcement would be followed by a pull, though a push will come.
+    peer.say(Ack(push.serial, taken))
+    if taken:
+        assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 6)]
+        peer.read_push(6, 99, some_rows(3))
+        assert [(c.push_from, c.claim) for c in peer.heard(Changes)] == [(6, {"us": 99})]
+    else:
+        assert not peer.wanted(fx.ReadPush)
+        peer.tick(0.05)
+        assert peer.heard(State) == [State("m", {"us": 99})]
+
+
+def test_changes_written_while_a_push_is_read_follow_in_one_more():
+    peer = caught_up({"us": 5})
+    for counter in (6, 7, 8):
         peer.session.local_changed("m", {"us": counter})
         peer.look()
     assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
     peer.read_push(5, 6, some_rows(1))
+    (push,) = peer.heard(Changes)
+    assert not peer.wanted(fx.ReadPush)
+    peer.say(Ack(push.serial, True))
     assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 6)]
+
+
+def test_changes_of_others_are_announced_while_a_push_is_on_its_way():
+    peer = caught_up({"us": 5})
+    push_on_its_way(peer, 6)
+    peer.session.local_changed("m", {"us": 7, "other": 1})
+    peer.tick(0.05)
+    assert peer.heard(State) == [State("m", {"other": 1})]
+
+
+def test_a_push_that_is_not_taken_is_not_repeated():
+    """The receiver pulls, as the claim says what it lacks; then changes are pushed again."""
+    peer = caught_up({"us": 5})
+    push = push_on_its_way(peer, 6)
+    peer.say(Ack(push.serial, False))
+    peer.tick(0.05)
+    assert not peer.wanted(fx.ReadPush)
+    assert not peer.heard(State)
+    peer.ask({"us": 4}, round=2)
+    peer.read(2, vector={"us": 6}, round=2)
+    assert not peer.wanted(fx.ReadPush)
+    peer.session.local_changed("m", {"us": 7})
+    peer.look()
+    assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 6)]
+
+
+def test_a_pull_that_begins_while_a_push_is_on_its_way_brings_what_waits():
+    peer = caught_up({"us": 5})
+    push = push_on_its_way(peer, 6)
+    peer.session.local_changed("m", {"us": 7})
+    peer.ask({"us": 5}, round=2)
+    peer.say(Ack(push.serial, True))
+    assert not peer.wanted(fx.ReadPush)
+    peer.read(2, vector={"us": 7}, round=2)
+    assert not peer.wanted(fx.ReadPush)
+    assert peer.session.links["m"].to_announce("peer") == {}
 
 
 def test_too_many_changes_for_a_push_are_announced():
@@ -191,6 +260,28 @@ def test_what_the_peer_has_is_not_announced_to_it():
     assert not peer.heard(State)
 
 
+def test_a_peer_learns_that_its_own_changes_have_come_by_another_way():
+    """It announced them, and we had them from somebody else before we asked: else it never knows that they arrived."""
+    peer = caught_up({"us": 5})
+    peer.say(State("m", {"peer": 7}))
+    peer.session.local_changed("m", {"us": 5, "peer": 7})
+    peer.tick(0.05)
+    assert peer.heard(State) == [State("m", {"peer": 7})]
+    peer.session.local_changed("m", {"us": 5, "peer": 7, "other": 1})
+    peer.tick(0.05)
+    assert peer.heard(State) == [State("m", {"other": 1})]
+
+
+def test_a_peer_whose_push_was_taken_is_told_no_more():
+    peer = caught_up({"us": 5})
+    push = peer.batch(row(1), round=0, claim={"peer": 1})
+    peer.say(push)
+    peer.applied(push, {"us": 5, "peer": 1})
+    peer.session.local_changed("m", {"us": 5, "peer": 1})
+    peer.tick(0.05)
+    assert not peer.heard(State)
+
+
 def test_a_push_from_above_the_vector_is_followed_by_a_pull():
     peer = caught_up({"us": 5})
     push = peer.batch(row(9), round=0, push_from=8, claim={"peer": 9})
@@ -215,6 +306,19 @@ def test_what_is_announced_during_a_pull_is_pulled_after_it():
     assert not peer.wanted(fx.WantPull)
     peer.applied(batch, {"us": 5, "peer": 5})
     assert peer.wanted(fx.WantPull) == [fx.WantPull("m")]
+
+
+def test_a_claim_replaces_what_was_announced_before():
+    """A peer that does not have any more what it announced must not be asked for it again and again."""
+    peer = caught_up({"us": 5})
+    peer.say(State("m", {"other": 9}))
+    peer.pull({"us": 5})
+    batch = peer.batch(claim={"peer": 5}, round=2)
+    peer.say(batch)
+    peer.applied(batch, {"us": 5, "peer": 5})
+    peer.wanted(fx.Closed)
+    assert peer.session.links["m"].complete
+    assert not peer.wanted(fx.WantPull)
 
 
 def test_unacknowledged_batches_stay_within_the_window_and_one_batch():
@@ -258,6 +362,17 @@ def test_a_peer_that_says_it_has_a_change_has_confirmed_it():
     (push,) = peer.heard(Changes)
     peer.say(Ack(push.serial, False), State("m", {"us": 6}))
     assert peer.session.links["m"].confirmed["us"] == 6
+
+
+def test_the_answer_to_a_pull_confirms_what_the_peer_has():
+    """It says so with its vector, and does not say it again."""
+    peer = caught_up({"us": 5})
+    peer.session.local_changed("m", {"us": 6})
+    peer.pull({"us": 6})
+    batch = peer.batch(claim={"us": 6, "peer": 5}, round=2)
+    peer.say(batch)
+    peer.applied(batch, {"us": 6, "peer": 5})
+    assert peer.session.links["m"].confirmed == {"us": 6, "peer": 5}
 
 
 def test_a_goodbye_ends_the_session_without_fault():

@@ -1,64 +1,34 @@
-"""``python -m tests.sabotage [name ...]``: break each guarantee on purpose; the test that names it must notice.
+"""``python -m tests.sabotage [--simulation] [name ...]``: break each guarantee on purpose; somebody must notice.
 
 Every file in ``patches/`` is one sabotage: a text in one file is replaced by another in a copy of the tree, and the
-named test is run there. First all named tests are run as they are: they have to pass.
+named test is run there. First all named tests are run as they are: they have to pass. With ``--simulation`` it is the
+simulation (``tests.simulation``) that must find the fault, within some seeds.
 """
 
 from __future__ import annotations
 
+import argparse
 import concurrent.futures
 import os
-import shutil
+import re
 import subprocess
 import sys
 import tempfile
 import time
-import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PATCHES = Path(__file__).parent / "patches"
-COPIED = ("p2p_replication", "tests", "demo_project", "manage.py", "setup.cfg", "pyproject.toml")
+from tests.sabotage.sabotages import PATCHES, ROOT, Sabotage, copy_tree, load
+
 TIMEOUT = 300
+#: The simulation must find a planted fault within so many seeds.
+SEEDS = 200
 
 
-@dataclass(frozen=True)
-class Sabotage:
-    """One patch, and the test that must fail with it."""
-
-    name: str
-    #: Number of the guarantee (docs/guarantees.md) that breaks.
-    guarantee: int
-    title: str
-    file: str
-    old: str
-    new: str
-    test: str
-
-    def apply(self, tree: Path) -> None:
-        path = tree / self.file
-        text = path.read_text()
-        if text.count(self.old) != 1:
-            raise SystemExit(
-                f"{self.name}: its text is {text.count(self.old)} times in {self.file}; it has to be there once. "
-                "Bring the patch up to date."
-            )
-        path.write_text(text.replace(self.old, self.new))
-
-
-def load(names: list[str]) -> list[Sabotage]:
-    patches = [Sabotage(name=path.stem, **tomllib.loads(path.read_text())) for path in sorted(PATCHES.glob("*.toml"))]
-    unknown = set(names) - {patch.name for patch in patches}
-    if unknown:
-        raise SystemExit(f"There is no sabotage {', '.join(sorted(unknown))}.")
-    return [patch for patch in patches if not names or patch.name in names]
-
-
-def run_tests(tree: Path, tests: list[str]) -> tuple[int, str]:
-    """Return pytest's exit code (1: a test failed) and its output."""
+def run_python(tree: Path, *arguments: str) -> tuple[int, str]:
+    """Run Python in a tree; return its exit code and output."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", *tests],
+        [sys.executable, *arguments],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -68,46 +38,72 @@ def run_tests(tree: Path, tests: list[str]) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def copy_tree(target: Path) -> None:
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target / name)
+def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """Return pytest's exit code (1: a test failed) and its output."""
+    return run_python(tree, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", *tests)
 
 
-def try_sabotage(patch: Sabotage) -> tuple[Sabotage, str]:
-    """Return an empty text if the test noticed the sabotage, else what happened instead."""
-    with tempfile.TemporaryDirectory(prefix="p2p-sabotage-") as folder:
-        tree = Path(folder)
-        copy_tree(tree)
-        patch.apply(tree)
-        code, output = run_tests(tree, [patch.test])
+def run_simulation(tree: Path) -> tuple[int, str]:
+    return run_python(tree, "-m", "tests.simulation", "--seeds", str(SEEDS), "--until-failure", "--processes", "1")
+
+
+def fails_its_test(tree: Path, patch: Sabotage) -> tuple[bool, str]:
+    """Tell whether the test noticed the sabotage; and what happened."""
+    code, output = run_tests(tree, [patch.test])
     if code == 1:
-        return patch, ""
+        return True, "noticed"
     if code == 0:
-        return patch, f"went unnoticed by {patch.test}"
-    return patch, f"pytest ended with {code} instead of a failed test:\n{output[-2000:]}"
+        return False, f"went unnoticed by {patch.test}"
+    return False, f"pytest ended with {code} instead of a failed test:\n{output[-2000:]}"
 
 
-def main(names: list[str]) -> int:
-    patches = load(names)
+def fails_in_simulation(tree: Path, patch: Sabotage) -> tuple[bool, str]:
+    """Tell whether a seed of the simulation found the sabotage; and which."""
+    code, output = run_simulation(tree)
+    found = re.search(r"^seed (\d+) FAILED \((.*?)\): (.*)", output, re.MULTILINE)
+    if code == 1 and found:
+        return True, f"found by seed {found[1]} ({found[2]}): {found[3][:100]}"
+    if code == 0:
+        return False, f"was not found within {SEEDS} seeds"
+    return False, f"the simulation ended with {code}:\n{output[-2000:]}"
+
+
+def try_sabotage(patch: Sabotage, look: Callable[[Path, Sabotage], tuple[bool, str]]) -> tuple[bool, str]:
+    """Apply a patch to a copy of the tree and look there."""
+    with tempfile.TemporaryDirectory(prefix="p2p-sabotage-") as folder:
+        copy_tree(Path(folder))
+        patch.apply(Path(folder))
+        return look(Path(folder), patch)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sabotage", description=__doc__)
+    parser.add_argument("--simulation", action="store_true", help="the simulation has to find them, not the tests")
+    parser.add_argument("names", nargs="*", help="names of sabotages; all without any")
+    options = parser.parse_args(arguments)
+    patches = load(options.names)
+    if options.simulation:
+        patches = [patch for patch in patches if patch.is_simulated]
     if not patches:
-        raise SystemExit(f"There is no sabotage in {PATCHES.relative_to(ROOT)}.")
+        raise SystemExit(f"There is no such sabotage in {PATCHES.relative_to(ROOT)}.")
     began = time.monotonic()
-    code, output = run_tests(ROOT, sorted({patch.test for patch in patches}))
+    if options.simulation:
+        look, (code, output) = fails_in_simulation, run_simulation(ROOT)
+    else:
+        look, (code, output) = fails_its_test, run_tests(ROOT, sorted({patch.test for patch in patches}))
     if code != 0:
         print(output[-4000:])
-        print("The named tests do not pass as they are.")
+        print("The tree does not pass as it is.")
         return 1
-    unnoticed = 0
+    noticed = 0
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for patch, problem in pool.map(try_sabotage, patches):
-            print(f"guarantee {patch.guarantee}  {patch.name:32} {problem or 'noticed'}", flush=True)
-            unnoticed += bool(problem)
-    print(f"{len(patches) - unnoticed} of {len(patches)} sabotages noticed, {time.monotonic() - began:.0f} s")
-    return 1 if unnoticed else 0
+        for patch, (is_noticed, what) in zip(
+            patches, pool.map(lambda patch: try_sabotage(patch, look), patches), strict=True
+        ):
+            print(f"guarantee {patch.guarantee}  {patch.name:32} {what}", flush=True)
+            noticed += is_noticed
+    print(f"{noticed} of {len(patches)} sabotages noticed, {time.monotonic() - began:.0f} s")
+    return 0 if noticed == len(patches) else 1
 
 
 if __name__ == "__main__":

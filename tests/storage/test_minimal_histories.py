@@ -197,7 +197,7 @@ def test_a_row_that_is_written_at_every_snapshot_is_never_sent_stale(replica):
 
     def write_first(execute, sql, params, many, context):
         nonlocal writes
-        if sql == "BEGIN" and writes < 12:
+        if sql == a.database.vendor.begin_snapshot and writes < 12:
             writes += 1
             a.outside("UPDATE testapp_coin SET rate = rate + 1 WHERE code = '3'")
         return execute(sql, params, many, context)

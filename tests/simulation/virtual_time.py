@@ -14,7 +14,6 @@ class VirtualTime:
         self.now = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
-        self.after_event: Callable[[], None] | None = None
 
     def at(self, time: float, call: Callable[[], None]) -> None:
         heapq.heappush(self._events, (max(time, self.now), next(self._numbers), call))
@@ -26,10 +25,18 @@ class VirtualTime:
         """Run what is due within so many seconds. Raises AssertionError if that never ends."""
         end = self.now + seconds
         while self._events and self._events[0][0] <= end:
-            self.now, _, call = heapq.heappop(self._events)
-            call()
-            if self.after_event is not None:
-                self.after_event()
+            self._next()
             most_events -= 1
             assert most_events > 0, f"too many events before {end:g} s"
         self.now = end
+
+    def run_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Run until a condition holds after an event. Raises AssertionError if it does not within so many seconds."""
+        end = self.now + seconds
+        while not condition():
+            assert self._events and self._events[0][0] <= end, f"not within {seconds:g} s"
+            self._next()
+
+    def _next(self) -> None:
+        self.now, _, call = heapq.heappop(self._events)
+        call()

@@ -1,0 +1,410 @@
+"""One replica's database on plain dicts: the application's tables, the change log, the ledger, vectors and cursors.
+
+It mirrors ``p2p_replication.storage`` without a database, so that many replicas run in one thread: here what lies
+there, and posting; ``storage_reading`` and ``storage_applying`` mirror ``changes`` and ``applier``. Work that takes
+several transactions is a generator that yields after each commit: between two commits anything may happen, the
+application's writes and the end of the process as well.
+
+The model has one set of fields, no relations between rows and no filters (``where=``): those come with the issue that
+brings them to storage.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Collection, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeVar
+
+from p2p_replication.protocol.clock import NEVER, WallClock, is_too_far_ahead, next_clock
+from p2p_replication.protocol.row_state import RowState, Value
+from p2p_replication.protocol.version_vector import Vector, covers, joined
+from tests.simulation.oracle import Oracle, SimulationFault, Written
+
+FIELDS = ("body", "title")
+#: How far a clock may be ahead, and how long a sender may be gone before its loose rows are adopted.
+MAX_SKEW_MS = 300_000
+LOOSE_GRACE = 30.0
+#: Log entries that are posted in one transaction: few, so that a crash finds some posted and others not.
+POST_ROWS = 3
+
+T = TypeVar("T")
+#: Work in the database's thread; it yields after each commit.
+Work = Generator[None, None, T]
+
+
+class Status(Enum):
+    PRESENT = "in the table"
+    DELETED = "deleted"
+    PARKED = "parked"
+
+
+@dataclass
+class Entry:
+    """A ledger entry. The values of a row that is present lie in the table, as the application left them."""
+
+    state: RowState
+    dots: dict[str, int] = field(default_factory=dict)
+    born: tuple[str, int] | None = None
+    seq: int = 0
+    own_counter: int = 0
+    status: Status = Status.PRESENT
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """What a trigger appends: what was done to a row, not its values."""
+
+    label: str
+    key: str
+    operation: str
+    fields: tuple[str, ...]
+    #: Milliseconds since the epoch, by this replica's clock.
+    wall: int
+
+
+@dataclass
+class Stream:
+    """One model: its table and its ledger."""
+
+    table: dict[str, dict[str, Value]] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    own_vector: Vector = field(default_factory=dict)
+
+
+@dataclass
+class Cursor:
+    """How far a peer's ledger is read, and whether to its end.
+
+    ``unfinished_since``: when it was moved last by a pull that has not come to its end, None if its rows are adopted.
+    """
+
+    start: str
+    sequence: int
+    is_finished: bool = True
+    unfinished_since: float | None = None
+
+
+@dataclass
+class Declaration:
+    """A model in a pool."""
+
+    taken: Vector = field(default_factory=dict)
+    cursors: dict[str, Cursor] = field(default_factory=dict)
+
+
+@dataclass
+class Content:
+    """All that the database holds."""
+
+    streams: dict[str, Stream]
+    declarations: dict[tuple[str, str], Declaration]
+    log: list[LogEntry] = field(default_factory=list)
+    sequence: int = 0
+    #: ``(origin, first sequence)`` of each start in this database's history.
+    starts: list[tuple[str, int]] = field(default_factory=list)
+    #: What the application has written in this history, for the oracle.
+    written: list[Written] = field(default_factory=list)
+
+
+class StorageModel:
+    """One replica's database; ``begin`` stands for the start of a worker on it.
+
+    Attributes:
+        refused: rows that this database refuses to take from others, as if a constraint were against them.
+        copies: how often each row arrived; ``rows_read``: rows that were read for peers.
+    """
+
+    def __init__(self, name: str, pools: Iterable[str], labels: Iterable[str], oracle: Oracle) -> None:
+        self.name, self.oracle = name, oracle
+        labels = tuple(labels)
+        self.content = Content(
+            {label: Stream() for label in labels}, {(pool, label): Declaration() for pool in pools for label in labels}
+        )
+        self.start = ""
+        self.refused: set[tuple[str, str]] = set()
+        self.copies: Counter[tuple[str, str]] = Counter()
+        self.rows_read = 0
+        self._wall_clock = WallClock()
+        self._touched: dict[tuple[str, str], None] = {}
+        self._changed: set[str] = set()
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        return self.content.streams
+
+    @property
+    def declarations(self) -> dict[tuple[str, str], Declaration]:
+        return self.content.declarations
+
+    def begin(self, start: str) -> None:
+        """Take a new origin, as every start of a worker does."""
+        self.start = start
+        self.content.starts.append((start, self.content.sequence))
+        self._wall_clock = WallClock()
+
+    def save(self) -> Content:
+        """Return a copy of the database."""
+        return copy.deepcopy(self.content)
+
+    def restore(self, backup: Content) -> None:
+        """Put a backup back; ``begin`` a new start afterwards."""
+        self.content = copy.deepcopy(backup)
+        self.oracle.replaced(self)
+        for label, stream in self.streams.items():
+            self.touch((label, key) for key in stream.entries)
+        self.commit()
+
+    # -- the application ---------------------------------------------------------------------------------------------
+
+    def write(self, label: str, key: str, values: Mapping[str, Value], wall: int) -> None:
+        """Insert a row (all of its fields) or update some fields of it."""
+        table = self.streams[label].table
+        if key in table:
+            table[key] |= values
+            self.content.log.append(LogEntry(label, key, "update", tuple(values), wall))
+        else:
+            table[key] = {name: values.get(name) for name in FIELDS}
+            self.content.log.append(LogEntry(label, key, "insert", FIELDS, wall))
+
+    def delete(self, label: str, key: str, wall: int) -> None:
+        if self.streams[label].table.pop(key, None) is not None:
+            self.content.log.append(LogEntry(label, key, "delete", (), wall))
+
+    # -- posting -----------------------------------------------------------------------------------------------------
+
+    def posting(self) -> Work[None]:
+        """Post all of the log, a slice a transaction."""
+        while self.content.log:
+            entries, self.content.log = self.content.log[:POST_ROWS], self.content.log[POST_ROWS:]
+            self._post(entries)
+            self.commit()
+            yield
+
+    def pending_keys(self, label: str) -> set[str]:
+        return {entry.key for entry in self.content.log if entry.label == label}
+
+    def post_keys(self, label: str, keys: Collection[str]) -> None:
+        """Post what waits for these keys, inside the caller's transaction."""
+        entries = [entry for entry in self.content.log if entry.label == label and entry.key in keys]
+        if entries:
+            self.content.log = [entry for entry in self.content.log if entry not in entries]
+            self._post(entries)
+
+    def _post(self, entries: Iterable[LogEntry]) -> None:
+        by_row: dict[tuple[str, str], list[tuple[LogEntry, int]]] = defaultdict(list)
+        for entry in entries:
+            by_row[entry.label, entry.key].append((entry, self._wall_clock.clock(entry.wall)))
+        for (label, key), log in by_row.items():
+            if self._fold(label, key, log):
+                self.give_dot(label, key)
+
+    def _fold(self, label: str, key: str, log: Iterable[tuple[LogEntry, int]]) -> bool:
+        """Fold a row's log entries into its ledger entry; False if there is nothing to say of it."""
+        stream = self.streams[label]
+        row, entry = stream.table.get(key), stream.entries.get(key) or Entry(RowState(NEVER, NEVER, NEVER))
+        is_parked = entry.status is Status.PARKED
+        inserted, deleted, born = entry.state.inserted, entry.state.deleted, entry.born
+        clocks = {name: clock for name, (clock, _) in entry.state.fields().items()}
+        latest, written, said = entry.state.latest(), set[str](), list[Written]()
+        for item, wall in log:
+            clock = next_clock(wall, latest)
+            is_alive = inserted > deleted
+            if item.operation == "delete":
+                latest = clock
+                if is_alive:
+                    deleted, clocks, written = clock, {}, set()
+                    is_parked = False
+                    said.append(Written(label, key, clock, "delete", {}))
+                continue
+            latest = clock
+            if row is None:
+                continue  # A later entry of the log says what became of the row.
+            if not is_alive:
+                inserted, born, clocks, is_parked = clock, None, dict.fromkeys(FIELDS, clock), False
+                said.append(Written(label, key, clock, "insert", {}))
+            else:
+                clocks |= dict.fromkeys(item.fields, clock)
+                written |= set(item.fields)
+                said.append(Written(label, key, clock, "update", dict.fromkeys(item.fields)))
+        if not said or (inserted > deleted and row is None and not is_parked):
+            return False
+        values: Mapping[str, Value] = {}
+        if inserted <= deleted:
+            status = Status.DELETED
+        elif is_parked and row is not None and not written.issuperset(FIELDS):
+            # The row in the table is an older version of the parked one: what was written now counts in both.
+            status = Status.PARKED
+            values = {**entry.state.values, **{name: row[name] for name in written}}
+        elif row is not None:
+            status, values = Status.PRESENT, row
+        else:
+            status, values = Status.PARKED, entry.state.values
+        state = RowState.of(inserted, deleted, {name: (clocks[name], values[name]) for name in clocks})
+        stream.entries[key] = Entry(state, entry.dots, born, entry.seq, entry.own_counter, status)
+        self._remember(said, state)
+        return True
+
+    def _remember(self, said: Iterable[Written], state: RowState) -> None:
+        """Note what was written, with the values that were posted, as far as no later write has replaced them."""
+        fields = state.fields()
+        for item in said:
+            names = FIELDS if item.operation == "insert" else item.values
+            values = {name: fields[name][1] for name in names if name in fields and fields[name][0] == item.clock}
+            self.content.written.append(item._replace(values=values))
+
+    def give_dot(self, label: str, key: str, *, keep: bool = False) -> None:
+        """Give an entry the next counter of this origin (``keep``: beside the dots it has)."""
+        entry = self.streams[label].entries[key]
+        counter = self.take_sequence()
+        others = {o: c for o, c in entry.dots.items() if o != self.start} if keep else {}
+        entry.dots = {self.start: counter, **others}
+        entry.own_counter = entry.seq = counter
+        entry.born = entry.born or (self.start, counter)
+        self.streams[label].own_vector[self.start] = counter
+        self.oracle.given(self.start, counter, label, key, entry.state)
+        self.touch([(label, key)])
+
+    # -- the ledger --------------------------------------------------------------------------------------------------
+
+    def take_sequence(self) -> int:
+        self.content.sequence += 1
+        return self.content.sequence
+
+    def state_of(self, label: str, key: str) -> RowState:
+        """Return an entry's state with the values that the table has now."""
+        stream = self.streams[label]
+        entry, row = stream.entries[key], stream.table.get(key)
+        if entry.status is not Status.PRESENT or row is None:
+            return entry.state
+        state = entry.state
+        return RowState(state.inserted, state.deleted, state.clock, dict(row), state.field_clocks)
+
+    def settle(self, label: str, key: str, state: RowState) -> Status:
+        """Bring the table's row to a state; return what that makes of its entry."""
+        table = self.streams[label].table
+        if not state.alive:
+            table.pop(key, None)
+            return Status.DELETED
+        table[key] = dict(state.values)
+        return Status.PRESENT
+
+    @property
+    def has_parked(self) -> bool:
+        return any(
+            entry.status is Status.PARKED for stream in self.streams.values() for entry in stream.entries.values()
+        )
+
+    def has_unfinished(self, pool: str) -> bool:
+        """Tell whether a pull of this pool has not come to its end."""
+        return any(
+            cursor.unfinished_since is not None
+            for (name, _), declaration in self.declarations.items()
+            if name == pool
+            for cursor in declaration.cursors.values()
+        )
+
+    def retry_parked(self, now_ms: int) -> Work[None]:
+        """Try all parked rows again, in one transaction."""
+        ended = False
+        for label, stream in self.streams.items():
+            keys = [key for key, entry in stream.entries.items() if entry.status is Status.PARKED]
+            self.post_keys(label, keys)
+            for key in keys:
+                entry = stream.entries[key]
+                ahead = is_too_far_ahead(entry.state.latest(), now_ms, MAX_SKEW_MS)
+                if entry.status is Status.PARKED and not ahead and (label, key) not in self.refused:
+                    entry.status = self.settle(label, key, entry.state)
+                    self._changed.add(label)
+                    ended = True
+        if ended or self._touched:
+            self.commit()
+        yield
+
+    def adopt_loose_rows(self, pool: str, now: float, connected: Collection[str]) -> Work[None]:
+        """Give own dots to the rows of pulls that broke off, whose senders have been gone for a while."""
+        for label, stream in self.streams.items():
+            cursors = self.declarations[pool, label].cursors
+            gone = [
+                cursor
+                for peer, cursor in cursors.items()
+                if cursor.unfinished_since is not None
+                and cursor.unfinished_since < now - LOOSE_GRACE
+                and peer not in connected
+            ]
+            if gone:
+                for key, entry in sorted(stream.entries.items(), key=lambda item: item[1].seq):
+                    if not covers(self.vector(pool, label), entry.dots):
+                        self.give_dot(label, key, keep=True)
+                self.commit()
+                yield
+                for cursor in gone:
+                    cursor.unfinished_since = None
+                self.commit()
+                yield
+
+    # -- vectors and cursors -----------------------------------------------------------------------------------------
+
+    def vector(self, pool: str, label: str) -> Vector:
+        """Return what this replica has of a model: its own, and what it took from peers in any of its pools.
+
+        The ledger is one for all pools. What came in one of them is there for the peers of the others, who learn of
+        it by this vector.
+        """
+        assert (pool, label) in self.declarations
+        own = self.streams[label].own_vector
+        vector = dict(own)
+        for (_, name), declaration in self.declarations.items():
+            if name == label:
+                vector = joined(vector, declaration.taken)
+        # Of this start nobody knows more than we do, whatever a peer says.
+        vector.pop(self.start, None)
+        return {**vector, self.start: own[self.start]} if self.start in own else vector
+
+    def position(self, pool: str, label: str, peer: str, peer_start: str) -> tuple[Vector, tuple[str, int]]:
+        """Return our vector, and how far this peer's ledger is read.
+
+        The cursor of a pull that has not come to its end counts for the start it was made with only. The peer may have
+        been set back to a backup since: a row that was above the cursor then, and was to come, may be below it again.
+        """
+        cursor = self.declarations[pool, label].cursors.get(peer)
+        if cursor is None or (not cursor.is_finished and cursor.start != peer_start):
+            return self.vector(pool, label), ("", 0)
+        return self.vector(pool, label), (cursor.start, cursor.sequence)
+
+    def check_own_counter(self, label: str, vector: Mapping[str, int]) -> None:
+        """Nobody knows a counter of this start that was not given: starts are never continued here."""
+        if vector.get(self.start, 0) > self.streams[label].own_vector.get(self.start, 0):
+            raise SimulationFault(f"{self.name}: a peer knows {self.start}:{vector[self.start]}, which was never given")
+
+    def map_cursor(self, start: str, sequence: int) -> int | None:
+        """Translate a peer's cursor into our sequence: None if this database does not know its start."""
+        starts = self.content.starts
+        for i, (known, _) in enumerate(starts):
+            if known == start:
+                return min(sequence, starts[i + 1][1]) if i + 1 < len(starts) else sequence
+        return None
+
+    # -- transactions ------------------------------------------------------------------------------------------------
+
+    def touch(self, rows: Iterable[tuple[str, str]]) -> None:
+        self._touched |= dict.fromkeys(rows)
+
+    def take_touched(self) -> list[tuple[str, str]]:
+        touched, self._touched = list(self._touched), {}
+        return touched
+
+    def commit(self) -> None:
+        """End a transaction: what it did counts from here on, and is checked."""
+        self._changed |= {label for label, _ in self._touched}
+        self.oracle.committed(self)
+
+    def note_changed(self, label: str) -> None:
+        self._changed.add(label)
+
+    def take_changed(self) -> set[str]:
+        """Return the labels of the models with new versions since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
