@@ -67,7 +67,7 @@ def check_own_tables(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 Error(
                     f"The database router keeps {model._meta.label} out of the database {DEFAULT_DB_ALIAS!r} (it is "
                     f"written to {alias!r}), where the models lie that replicate.",
-                    hint="Let its allow_migrate() and db_for_write() keep the app p2p_replication in the default database.",
+                    hint="Let allow_migrate() and db_for_write() keep the app p2p_replication in the default database.",
                     id="p2p_replication.E022",
                 )
             ]
