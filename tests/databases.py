@@ -44,6 +44,9 @@ class Database(Protocol):
     def copy(self, name: str) -> Database:
         """Make a copy, as a backup or a cloned machine is one."""
 
+    def set_back(self, backup: Any) -> None:
+        """Put a backup's content in the place of what is there, whoever is connected."""
+
     def key(self, value: Any) -> str:
         """Return the text that the ledger has for a UUID."""
 
@@ -84,6 +87,10 @@ class SQLiteFile:
             source.backup(target)
         return copied
 
+    def set_back(self, backup: SQLiteFile) -> None:
+        with closing(sqlite3.connect(backup.path)) as source, closing(sqlite3.connect(self.path, timeout=5)) as target:
+            source.backup(target)
+
     def key(self, value: Any) -> str:
         return str(value.hex)
 
@@ -120,11 +127,20 @@ class PostgreSQLDatabase:
             return sorted(connection.execute(f'SELECT {columns} FROM "{model._meta.db_table}"').fetchall(), key=repr)
 
     def copy(self, name: str) -> PostgreSQLDatabase:
-        # A template must not be in use: Django's connections to it are closed, and open themselves again.
+        self._close()  # A template must not be in use.
+        return PostgreSQLDatabase(self.server, self.server.create(self.name))
+
+    def set_back(self, backup: PostgreSQLDatabase) -> None:
+        self._close()
+        backup._close()
+        self.server.drop(self.name)
+        self.server.create(backup.name, self.name)
+
+    def _close(self) -> None:
+        """Close this thread's Django connections, which open themselves again."""
         for alias in list(connections):
             if connections[alias].settings_dict["NAME"] == self.name:
                 connections[alias].close()
-        return PostgreSQLDatabase(self.server, self.server.create(self.name))
 
     def key(self, value: Any) -> str:
         return str(value)

@@ -87,9 +87,9 @@ class PostgreSQLServer:
         with self.connect() as connection:
             connection.execute(sql)  # type: ignore[call-overload]
 
-    def create(self, template: str = "template0") -> str:
+    def create(self, template: str = "template0", name: str = "") -> str:
         """Make a database and return its name."""
-        name = f"p2p_{next(self._numbers)}"
+        name = name or f"p2p_{next(self._numbers)}"
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         self.made.append(name)
         return name

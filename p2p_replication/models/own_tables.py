@@ -40,3 +40,7 @@ class ReplicaState(models.Model):
     def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override,unused-ignore]
         # Django's step between the signals; raw is a fixture's.
         return raw or super()._save_table(raw, *args, **kwargs)  # type: ignore[misc]
+
+
+# Foreign keys to these tables follow it, too. Not in Meta: that would be inherited into migrations.
+ReplicaState._meta.base_manager_name = "objects"

@@ -10,14 +10,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from p2p_replication.exceptions import SignalingRefused, StaleReplica
+from p2p_replication.exceptions import CopiedReplica, SignalingRefused, StaleReplica
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.part import Part, ranks
 from p2p_replication.pool.peer_rows import PeerRefused, PeerRows
 from p2p_replication.pool.replicator import Replicator
 from p2p_replication.pool.reporter import PoolReporter, database_of
 from p2p_replication.protocol import effects as fx
-from p2p_replication.protocol.introduction import SessionConfig
+from p2p_replication.protocol.introduction import SessionConfig, takes_new_identity
 from p2p_replication.protocol.messages import Hello
 from p2p_replication.protocol.pull_schedule import PullSchedule
 from p2p_replication.protocol.version_vector import Vector
@@ -48,6 +48,9 @@ class PoolSetup:
     heartbeat: float = 2.5
     timeout: float = 8.0
     max_clock_skew: float = 300.0
+    #: Seconds until a replica with our own identity counts as another database: a worker of this very database that
+    #: has slept past the end of its lease leaves before.
+    copy_grace: float = 7.5
 
 
 class LivePool:
@@ -166,6 +169,9 @@ class LivePool:
 
     async def introduce(self, replicator: Replicator, hello: Hello) -> None:
         """Let a peer in that has proven its key, or send it away."""
+        if hello.replica == self.database.replica_id and hello.key == self._public_key:
+            await self._meet_copy(replicator, hello)
+            return
         try:
             await self.thread.run(self._admit, replicator, hello)
         except PeerRefused as refused:
@@ -188,8 +194,9 @@ class LivePool:
     def _admit(self, replicator: Replicator, hello: Hello) -> None:
         if hello.replica == self.database.replica_id:
             raise PeerRefused(
-                "both replicas have the same id: one database is a copy of the other. Delete the row of "
-                "p2p_replication_replica in the copy; its worker makes a new identity at its next start."
+                "both replicas have the same id, with different keys: either somebody poses as this one, or a key was "
+                "changed by hand. Then delete the row of p2p_replication_replica on one side; its worker makes a new "
+                "identity."
             )
         user = replicator.connection.remote.user
         self.reporter.rows.admit(hello.replica, hello.key, hello.name, user)
@@ -201,6 +208,26 @@ class LivePool:
             if not valid:
                 raise PeerRefused("is_peer_valid refuses the peer")
         self.reporter.rows.name_origin(hello.start, hello.replica)
+
+    async def _meet_copy(self, replicator: Replicator, hello: Hello) -> None:
+        """Nobody but this database and its copies holds the key: one of the two has to take a new identity.
+
+        Nothing is replicated over this connection. It stays open until the other side ends it, so that both have the
+        time to see that it is not a moment's mistake.
+        """
+        config, name = replicator.session.config, hello.name or "without a name"
+        await asyncio.sleep(self.setup.copy_grace)
+        if takes_new_identity(config, hello):
+            text = f"another replica ({name}) has this one's id and key, so one database is a copy of the other. This "
+            text += "one was started later: it takes a new id and key; its rows stay."
+            self.reporter.error(text)
+            self.setup.on_stale(CopiedReplica(text))
+        else:
+            text = f"another replica ({name}) has this one's id and key, so one database is a copy of the other. That "
+            text += "one was started later: it takes a new id and key, and comes back as another replica."
+            self.reporter.error(text)
+            if config.start == hello.start:
+                self.setup.on_stale(StaleReplica("another replica runs under this start (a cloned machine?)"))
 
     def _settle_duplicates(self, new: Replicator, hello: Hello) -> bool:
         """Keep one connection per replica. Both ends come to the same choice, by the nonces they both know."""

@@ -71,6 +71,14 @@ def auth_payload(topic: str, signer: Hello, other: Hello, signer_print: bytes, o
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
+def takes_new_identity(config: SessionConfig, theirs: Hello) -> bool:
+    """Tell which of two replicas with one identity, a database and its living copy, takes a new one.
+
+    Both come to the same end: the later start, which is the copy's unless the original was started again since.
+    """
+    return (config.start, config.nonce) > (theirs.start, theirs.nonce)
+
+
 def check_hello(hello: Hello) -> None:
     """Raise RemoteProtocolError for a HELLO that no correct peer sends."""
     if len(hello.key) != 32 or len(hello.nonce) != 32 or not 1 <= len(hello.replica) <= 32:

@@ -12,3 +12,4 @@ def test_every_table_is_of_this_database_only_and_read_where_it_is_written() -> 
     for model in apps.get_app_config("p2p_replication").get_models():
         assert issubclass(model, ReplicaState) or model is DeviceToken, model
         assert isinstance(model._default_manager.get_queryset(), PrimaryQuerySet), model
+        assert model is DeviceToken or isinstance(model._base_manager.get_queryset(), PrimaryQuerySet), model
