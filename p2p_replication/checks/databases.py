@@ -15,6 +15,7 @@ from p2p_replication.checks.settings import TAG
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.registry import registry
 from p2p_replication.storage.capture.installation import drift
+from p2p_replication.storage.vendors import SUPPORTED
 
 #: What lets several processes write to one SQLite file without "database is locked".
 SQLITE_OPTIONS = """"OPTIONS": {
@@ -28,15 +29,15 @@ SQLITE_OPTIONS = """"OPTIONS": {
 def check_databases(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Look at settings only: no database is opened."""
     found: list[CheckMessage] = []
-    used: set[str] = set()
+    sqlite: set[str] = set()
     for options in registry:
         alias = router.db_for_write(options.model)
-        if connections[alias].vendor != "sqlite":
+        if connections[alias].vendor not in SUPPORTED:
             found.append(
                 Error(
                     f"{options.label} lies in the database {alias!r}, which is {connections[alias].display_name}; "
-                    "replication runs on SQLite so far.",
-                    hint="Keep the model in an SQLite database, or take it out of replication for now.",
+                    "replication runs on SQLite and PostgreSQL.",
+                    hint="Keep the model in a database of these, or take it out of replication.",
                     obj=options.model,
                     id="p2p_replication.E020",
                 )
@@ -50,9 +51,9 @@ def check_databases(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                     id="p2p_replication.E021",
                 )
             )
-        else:
-            used.add(alias)
-    return [*found, *(message for alias in sorted(used) for message in _sqlite_options(connections[alias]))]
+        elif connections[alias].vendor == "sqlite":
+            sqlite.add(alias)
+    return [*found, *(message for alias in sorted(sqlite) for message in _sqlite_options(connections[alias]))]
 
 
 @register(TAG)
