@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from tests.host_project.project import HostProject
 
-#: Everything but a view, into which nobody could load rows.
-WHOLE = ("--exclude=legacy.BigInvoice", "--output=all.json")
-
 
 def test_a_flushed_database_is_a_new_replica_that_sends_nothing(project: HostProject) -> None:
     project.script("""
@@ -40,22 +37,18 @@ def test_a_flushed_database_is_a_new_replica_that_sends_nothing(project: HostPro
 def test_a_dump_of_the_whole_project_loads_into_an_empty_database(project: HostProject) -> None:
     """It brings the project's rows, and nothing of the identity and the state of the replica that it was made on."""
     project.script("""
+        import base64
         some_rows()
         one = replica()
         one.post()
         Author.objects.create(name="Bo")
-    """)
-    project.manage("dumpdata", "--all", *WHOLE)
-    project.script("""
-        import base64
+        call_command("dumpdata", "--all", *WHOLE)
         key = bytes(Replica.objects.get().secret_key)
         text = open("all.json").read()
         assert len(key) == 32, len(key)
         assert "catalog.author" in text and "p2p_replication.ledgerentry" in text, text[:3000]
         assert base64.b64encode(key).decode() not in text and key.hex() not in text
-    """)
-    project.manage("loaddata", "all.json", "--database=peer")
-    project.script("""
+        call_command("loaddata", "all.json", database="peer", verbosity=0)
         assert rows("peer") == rows("default")
         assert Book.objects.using("peer").get().tags.get().name == "new"
         assert not Replica.objects.using("peer").exists() and not LedgerEntry.objects.using("peer").exists()
@@ -80,9 +73,8 @@ def test_a_dump_loads_into_a_database_that_is_a_replica_already(project: HostPro
         Author.objects.using("peer").create(name="Cy")
         two = replica("peer")
         two.post()
-    """)
-    project.manage("dumpdata", "--natural-foreign", "-econtenttypes", "-eauth.permission", *WHOLE)
-    project.script("""
+        call_command("dumpdata", "--natural-foreign", "-econtenttypes", "-eauth.permission", *WHOLE)
+
         def state():
             return [list(model.objects.using("peer").order_by("pk").values_list()) for model in (
                 Replica, Origin, Start, Stream, FieldLayout, Gap, LedgerEntry, Pool, Declaration, PullCursor)]
@@ -103,8 +95,8 @@ def test_a_dump_loads_into_a_database_that_is_a_replica_already(project: HostPro
 
 
 def test_fixtures_with_natural_keys_load_and_replicate(project: HostProject) -> None:
-    project.manage("loaddata", "authors")
     project.script("""
+        call_command("loaddata", "authors", verbosity=0)
         assert {a.name for a in Author.objects.all()} == {"Anonymous", "Ana", "Bo"}
         assert Book.objects.get().author.name == "Ana"
         meet(replica(), replica("peer"), labels=LABELS)

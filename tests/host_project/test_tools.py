@@ -51,16 +51,16 @@ def test_what_is_planned_is_said_before_it_is_done(project: HostProject) -> None
         models.read_text().replace("    born = ", "    died = models.IntegerField(default=0)\n    born = ")
     )
     assert "died" in project.manage("makemigrations", "catalog", "--name=died")
-    assert "Add field died" in project.manage("migrate", "--plan")
-    project.script("""
+    planned = project.script("""
+        call_command("migrate", "--plan")
         assert not Gap.objects.filter(closed_at=None).exists()
         assert all(Stream.objects.values_list("trigger_digest", flat=True))
+        call_command("squashmigrations", "catalog", "0010_died", interactive=False, verbosity=0)
     """)
-    names = sorted(path.stem for path in (project.folder / "catalog" / "migrations").glob("0*.py"))
-    project.manage("squashmigrations", "--no-input", "catalog", names[-1])
-    assert "no issues" in project.manage("check")
-    project.manage("migrate")
+    assert "Add field died" in planned, planned
     project.script("""
+        call_command("check", fail_level="WARNING")
+        call_command("migrate", verbosity=0)
         assert not drift(), drift()
         call_command("makemigrations", "--check", "--dry-run", verbosity=0)
         call_command("migrate", "catalog", database="peer", verbosity=0)
