@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import models
+from django.db import models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from p2p_replication.registry import Options
+from p2p_replication.registry import Options, registry
 from p2p_replication.storage.codecs import FieldCodec
 from p2p_replication.storage.ledger import chunks, marks
 from p2p_replication.storage.vendors import vendor_of
@@ -27,6 +27,17 @@ class Busy(Exception):
     def __init__(self, text: str, keys: frozenset[str] = frozenset()) -> None:
         super().__init__(text)
         self.keys = keys
+
+
+def stored_models(connection: BaseDatabaseWrapper) -> list[Options]:
+    """Return the models that replicate and have a table in this database, whoever manages it; a view is none."""
+    tables, stored = set(connection.introspection.table_names()), vendor_of(connection).stored_name
+    return [
+        options
+        for options in registry
+        if stored(options.model._meta.db_table) in tables
+        and router.allow_migrate_model(connection.alias, options.model)
+    ]
 
 
 class ModelTable:

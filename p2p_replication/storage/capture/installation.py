@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from django.apps import AppConfig, apps
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_migrate, pre_migrate
 from django.utils import timezone
@@ -25,7 +25,7 @@ from p2p_replication.registry import Options, registry
 from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, compiler_of, digest_of, table_mark
 from p2p_replication.storage.capture.reconciliation import Reconciled, reconcile
 from p2p_replication.storage.capture.renames import follow_renames
-from p2p_replication.storage.table import ModelTable
+from p2p_replication.storage.table import ModelTable, stored_models
 from p2p_replication.storage.vendors import SUPPORTED, vendor_of
 
 logger = logging.getLogger("p2p_replication.storage")
@@ -64,15 +64,16 @@ def install(
     connection = connections[using]
     if not _is_ready(connection):
         return {}
+    _drop_flushed(connection)
     touched: dict[str, Reconciled] = {}
     wanted = set(labels) if labels is not None else None
-    for options in _captured(connection, using):
+    for options in stored_models(connection):
         if wanted is None or options.label in wanted:
             found = _writing(connection, partial(_install_one, connection, options, because))
             if found is not None:
                 touched[options.label] = found
     if wanted is None:
-        _remove_stale(connection, using)
+        _remove_stale(connection)
     return touched
 
 
@@ -136,8 +137,8 @@ def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
     if not _is_ready(connection):
         return []
     found = []
-    for options in _captured(connection, using):
-        stream = Stream.objects.using(using).filter(label=options.label).first()
+    for options in stored_models(connection):
+        stream = Stream.objects.using(using).filter(label=options.label).select_related("layout").first()
         if stream is None or not stream.trigger_digest:
             found.append(Drift(options.label, "it has no capture triggers"))
         elif stream.gaps.filter(closed_at=None).exists():
@@ -156,6 +157,14 @@ def open_gap(using: str, stream: Stream, reason: str) -> None:
     """Put on record that capture is absent or different from here on."""
     Gap.objects.using(using).get_or_create(stream=stream, closed_at=None, defaults={"reason": reason[:200]})
     Stream.objects.using(using).filter(pk=stream.pk).update(trigger_digest="")
+
+
+def _drop_flushed(connection: BaseDatabaseWrapper) -> None:
+    """Drop what the log has of streams that are gone: in a flush on SQLite the log may be emptied before the others."""
+    streams = Stream.objects.using(connection.alias)
+    with transaction.atomic(using=connection.alias):
+        vendor_of(connection).begin_writing(connection)
+        ChangeLogEntry.objects.using(connection.alias).exclude(stream__in=streams.values("pk")).delete()
 
 
 def _install_one(connection: BaseDatabaseWrapper, options: Options, because: str) -> Reconciled | None:
@@ -187,15 +196,6 @@ def _install_one(connection: BaseDatabaseWrapper, options: Options, because: str
     return found
 
 
-def _captured(connection: BaseDatabaseWrapper, using: str) -> Iterator[Options]:
-    """Yield the models that replicate and have their table in this database."""
-    tables = set(connection.introspection.table_names())
-    for options in registry:
-        name = vendor_of(connection).stored_name(options.model._meta.db_table)
-        if name in tables and router.allow_migrate_model(using, options.model):
-            yield options
-
-
 def _compile(connection: BaseDatabaseWrapper, options: Options, stream: Stream) -> list[Trigger]:
     table = ModelTable(connection, options)
     assert stream.layout_id is not None
@@ -222,9 +222,9 @@ def _drop(connection: BaseDatabaseWrapper, table: str) -> None:
         compiler.drop(connection, name, table)
 
 
-def _remove_stale(connection: BaseDatabaseWrapper, using: str) -> None:
+def _remove_stale(connection: BaseDatabaseWrapper) -> None:
     """Drop the triggers of tables whose models replicate no more."""
-    marks = {table_mark(options.model._meta.db_table) for options in _captured(connection, using)}
+    marks = {table_mark(options.model._meta.db_table) for options in stored_models(connection)}
     compiler = compiler_of(connection)
     for name, table in compiler.all_installed(connection).items():
         if name.split("_")[2] not in marks:

@@ -46,7 +46,7 @@ def triggers(connection: BaseDatabaseWrapper, target: CaptureTarget) -> list[Tri
             now=PostgreSQL.now_ms, applying=APPLYING, log=log, rows=rows, channel=NOTIFY_CHANNEL
         )  # fmt: skip
         name = named(kind, target.table, f"{event} {body}")
-        function = f"{table.rpartition('.')[0]}.{_q(name)}"
+        function = table.removesuffix(_q(target.table)) + _q(name)
         trigger = (
             f"CREATE TRIGGER {_q(name)} {event.format(table=table)} FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
         )
