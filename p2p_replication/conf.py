@@ -52,6 +52,9 @@ class AppSettings:
     #: Poll for other processes' commits: with and without the file watcher (SQLite).
     POLL_INTERVAL: float = 0.020
     POLL_INTERVAL_WATCHED: float = 0.250
+    #: psycopg parameters of the connection that listens for commits, where they differ from DATABASES (PostgreSQL):
+    #: ``{"host": ..., "port": ...}`` of the server itself if Django talks to a pooler.
+    LISTEN_CONNECTION: dict[str, Any] = field(default_factory=dict)
     #: Days that a pool's errors are kept.
     ERROR_RETENTION: int = 14
 

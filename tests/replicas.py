@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from django.db import connections
 
 from p2p_replication.models import Declaration, EntryStatus, LedgerEntry, Pool
-from p2p_replication.protocol.messages import Changes
+from p2p_replication.protocol.messages import Changes, Digest
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.applier import Applied, apply_changes
 from p2p_replication.storage.changes import read_changes, read_push
+from p2p_replication.storage.content_digests import read_digest
 from p2p_replication.storage.held_fields import adopt_known_fields
 from p2p_replication.storage.posting import Posted, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
 from p2p_replication.storage.vectors import cursor_of, vector_of
 from p2p_replication.storage.write_budget import WriteBudget
+from tests.databases import Database, SQLiteFile
 
 LABELS = ("testapp.Note", "testapp.Shelf", "testapp.Book", "testapp.Sample")
 TOPIC = "field-team"
@@ -28,11 +32,17 @@ class TestReplica:
 
     __test__ = False
 
-    def __init__(self, alias: str, path: Path) -> None:
+    def __init__(self, alias: str, site: Database) -> None:
         self.alias = alias
-        self.path = path
+        self.site = site
         self.sent_rows = 0
         self.start()
+
+    @property
+    def path(self) -> Path:
+        """The file of a replica on SQLite."""
+        assert isinstance(self.site, SQLiteFile)
+        return self.site.path
 
     def start(self) -> None:
         self.database = ReplicaDatabase(self.alias, budget=WriteBudget(0.025, 0.0))
@@ -60,7 +70,7 @@ class TestReplica:
 
     def entry(self, row: Any, label: str | None = None) -> LedgerEntry:
         stream = self.stream(label or row._meta.label)
-        key = row.pk.hex if hasattr(row.pk, "hex") else str(row.pk)
+        key = self.site.key(row.pk) if hasattr(row.pk, "hex") else str(row.pk)
         return LedgerEntry.objects.using(self.alias).get(stream=stream.id, key=key)
 
     def parked(self) -> int:
@@ -106,16 +116,19 @@ class TestReplica:
             other.database.replica_id, changes,
         )  # fmt: skip
 
+    def digest(self, label: str, buckets: Sequence[int] = ()) -> Digest:
+        """Return what this replica would tell a peer of a model's content."""
+        return read_digest(threading.Event(), self.database, label, self.declarations[label], buckets)
+
     def rows(self) -> dict[str, list[Any]]:
-        """Return all rows of the replicated tables, as the database has them."""
-        return {
-            label: sorted(
-                self.sql(f"SELECT {self.stream(label).table.key_column}, "
-                         f"{self.stream(label).table.select_list('t')} FROM {self.stream(label).table.name} t"),
-                key=repr,
-            )
-            for label in LABELS
-        }  # fmt: skip
+        """Return all rows of the replicated tables, in their canonical form."""
+        found = {}
+        for label in LABELS:
+            table = self.stream(label).table
+            keys = [key for (key,) in self.sql(f"SELECT {table.key_text('t')} FROM {table.name} t")]
+            rows = [(table.key_to_wire(key), *row) for key, row in table.read(keys).items()]
+            found[label] = sorted(rows, key=repr)
+        return found
 
 
 def exchange(*replicas: TestReplica) -> None:

@@ -49,6 +49,8 @@ DATABASES = {
         },
     }
 }
+if "P2P_TEST_DATABASE" in os.environ:
+    DATABASES["default"] = json.loads(os.environ["P2P_TEST_DATABASE"])
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 P2P_REPLICATION = {
     "ACCOUNTS": {

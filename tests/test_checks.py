@@ -177,7 +177,7 @@ class ToElsewhere:
 @pytest.fixture
 def elsewhere() -> Iterator[dict[str, Any]]:
     """Another database's settings; nothing connects to it."""
-    from tests.conftest import SQLITE
+    from tests.databases import SQLITE
 
     settings = connections.configure_settings({"default": {}, "elsewhere": {**SQLITE, "NAME": "/nowhere"}})["elsewhere"]
     connections.databases["elsewhere"] = settings

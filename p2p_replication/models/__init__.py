@@ -23,6 +23,7 @@ from p2p_replication.models.pool import (
 from p2p_replication.models.replica import Applying, Origin, Replica, Start
 from p2p_replication.models.replicated import ReplicatedManager, ReplicatedModel, ReplicatedQuerySet, uuid7
 from p2p_replication.models.signaling import DeviceToken, RoomMember
+from p2p_replication.models.worker_request import RequestKind, RequestState, WorkerRequest
 
 __all__ = [
     "Applying",
@@ -47,9 +48,12 @@ __all__ = [
     "ReplicatedManager",
     "ReplicatedModel",
     "ReplicatedQuerySet",
+    "RequestKind",
+    "RequestState",
     "RoomMember",
     "Start",
     "Stream",
+    "WorkerRequest",
     "async_p2p",
     "sync_p2p",
     "uuid7",

@@ -169,6 +169,8 @@ class PeerProgress(models.Model):
     declaration = models.ForeignKey(Declaration, on_delete=models.CASCADE, related_name="progress")
     #: Own counters up to this one are acknowledged by the peer.
     acknowledged = models.BigIntegerField(default=0)
+    #: JSON ``{origin id: counter}``: all that the peer has committed, by its own last word.
+    confirmed = models.JSONField(default=dict)
     rows_behind = models.BigIntegerField(default=0)
     #: Everything the peer announced is applied here.
     complete = models.BooleanField(default=False)

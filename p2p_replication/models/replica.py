@@ -45,6 +45,8 @@ class Origin(models.Model):
 
     id = models.AutoField(primary_key=True)
     origin = models.CharField(max_length=16, unique=True)
+    #: The replica whose start it was, where that has introduced itself; for people only.
+    replica_id = models.CharField(max_length=32, blank=True, default="")
 
     def __str__(self) -> str:
         return self.origin

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from django.db import connections, reset_queries
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.vendors import vendor_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,13 +27,17 @@ class DatabaseThread:
 
     def __init__(self, on_changed: Callable[[set[str]], None]) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="p2p-database")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="p2p-reading")
         self._on_changed = on_changed
         self.database: ReplicaDatabase | None = None
+        #: The thread's connection, of which others are copies.
+        self._connection: BaseDatabaseWrapper | None = None
 
     async def open(self, make: Callable[[], ReplicaDatabase]) -> ReplicaDatabase:
         """Open the replica's database inside the thread."""
-        self.database = await self.run(make)
-        return self.database
+        database = self.database = await self.run(make)
+        self._connection = await self.run(lambda: connections[database.alias])
+        return database
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function in the thread and return its result."""
@@ -47,7 +54,34 @@ class DatabaseThread:
 
         return await loop.run_in_executor(self._executor, call)
 
+    async def read(
+        self, function: Callable[Concatenate[threading.Event, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function that reads for long in a second thread, so that the first one is free meanwhile.
+
+        The function gets an event that is set when nobody waits for it any more, and a connection that is made for it.
+        """
+        source, stop = self._connection, threading.Event()
+        assert source is not None
+        alias = source.alias
+
+        def call() -> T:
+            connections[alias] = source.copy(alias)
+            try:
+                connections[alias].ensure_connection()
+                vendor_of(connections[alias]).prepare(connections[alias])
+                return function(stop, *args, **kwargs)
+            finally:
+                connections[alias].close()
+                del connections[alias]
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reader, call)
+        finally:
+            stop.set()
+
     async def close(self) -> None:
         """Close the thread's connections and end it. Work that has begun is finished first."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
         await asyncio.get_running_loop().run_in_executor(self._executor, connections.close_all)
         self._executor.shutdown(wait=True)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from p2p_replication.exceptions import SignalingRefused, StaleReplica
+from p2p_replication.exceptions import CopiedReplica, SignalingRefused, StaleReplica
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.part import Part, ranks
 from p2p_replication.pool.peer_rows import PeerRefused, PeerRows
 from p2p_replication.pool.replicator import Replicator
 from p2p_replication.pool.reporter import PoolReporter, database_of
 from p2p_replication.protocol import effects as fx
-from p2p_replication.protocol.introduction import SessionConfig
+from p2p_replication.protocol.introduction import SessionConfig, takes_new_identity
 from p2p_replication.protocol.messages import Hello
 from p2p_replication.protocol.pull_schedule import PullSchedule
 from p2p_replication.protocol.version_vector import Vector
@@ -48,6 +48,9 @@ class PoolSetup:
     heartbeat: float = 2.5
     timeout: float = 8.0
     max_clock_skew: float = 300.0
+    #: Seconds until a replica with our own identity counts as another database: a worker of this very database that
+    #: has slept past the end of its lease leaves before.
+    copy_grace: float = 7.5
 
 
 class LivePool:
@@ -135,7 +138,7 @@ class LivePool:
         )
         replicator = Replicator(self, connection, config)
         self.replicators.append(replicator)
-        self._keep(self._replicate(replicator))
+        self.keep(self._replicate(replicator))
 
     async def _replicate(self, replicator: Replicator) -> None:
         try:
@@ -155,15 +158,20 @@ class LivePool:
             self._schedule.gone(replicator)
             self._pump()
 
-    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def keep(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside the rest; it ends with the pool at the latest."""
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- the introduction --------------------------------------------------------------------------------------------
 
     async def introduce(self, replicator: Replicator, hello: Hello) -> None:
         """Let a peer in that has proven its key, or send it away."""
+        if hello.replica == self.database.replica_id and hello.key == self._public_key:
+            await self._meet_copy(replicator, hello)
+            return
         try:
             await self.thread.run(self._admit, replicator, hello)
         except PeerRefused as refused:
@@ -186,8 +194,9 @@ class LivePool:
     def _admit(self, replicator: Replicator, hello: Hello) -> None:
         if hello.replica == self.database.replica_id:
             raise PeerRefused(
-                "both replicas have the same id: one database is a copy of the other. Delete the row of "
-                "p2p_replication_replica in the copy; its worker makes a new identity at its next start."
+                "both replicas have the same id, with different keys: either somebody poses as this one, or a key was "
+                "changed by hand. Then delete the row of p2p_replication_replica on one side; its worker makes a new "
+                "identity."
             )
         user = replicator.connection.remote.user
         self.reporter.rows.admit(hello.replica, hello.key, hello.name, user)
@@ -198,6 +207,27 @@ class LivePool:
                 raise PeerRefused(f"is_peer_valid failed: {error}") from error
             if not valid:
                 raise PeerRefused("is_peer_valid refuses the peer")
+        self.reporter.rows.name_origin(hello.start, hello.replica)
+
+    async def _meet_copy(self, replicator: Replicator, hello: Hello) -> None:
+        """Nobody but this database and its copies holds the key: one of the two has to take a new identity.
+
+        Nothing is replicated over this connection. It stays open until the other side ends it, so that both have the
+        time to see that it is not a moment's mistake.
+        """
+        config, name = replicator.session.config, hello.name or "without a name"
+        await asyncio.sleep(self.setup.copy_grace)
+        if takes_new_identity(config, hello):
+            text = f"another replica ({name}) has this one's id and key, so one database is a copy of the other. This "
+            text += "one was started later: it takes a new id and key; its rows stay."
+            self.reporter.error(text)
+            self.setup.on_stale(CopiedReplica(text))
+        else:
+            text = f"another replica ({name}) has this one's id and key, so one database is a copy of the other. That "
+            text += "one was started later: it takes a new id and key, and comes back as another replica."
+            self.reporter.error(text)
+            if config.start == hello.start:
+                self.setup.on_stale(StaleReplica("another replica runs under this start (a cloned machine?)"))
 
     def _settle_duplicates(self, new: Replicator, hello: Hello) -> bool:
         """Keep one connection per replica. Both ends come to the same choice, by the nonces they both know."""
@@ -237,7 +267,7 @@ class LivePool:
             assert isinstance(replicator, Replicator)
             link = replicator.session.links.get(model)
             if link is not None and replicator.is_open and (initial or link.lacks_announced()):
-                self._keep(self._pull(replicator, model))
+                self.keep(self._pull(replicator, model))
                 continue
             if link is not None:
                 link.wanted = False
@@ -271,7 +301,7 @@ class LivePool:
         self._stale |= labels & self.parts.keys()
         if self._stale and not self._refreshing:
             self._refreshing = True
-            self._keep(self._refresh())
+            self.keep(self._refresh())
 
     async def _refresh(self) -> None:
         try:

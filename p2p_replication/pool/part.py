@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from p2p_replication.protocol.messages import ModelOffer
+from p2p_replication.protocol.messages import Digest, ModelOffer
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.changes import PUSH_ROWS
+from p2p_replication.storage.content_digests import read_digest
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.vectors import cursor_of, vector_of
 
@@ -32,6 +34,10 @@ class Part:
     def vector(self) -> Vector:
         """Return this replica's version vector. In the database thread."""
         return vector_of(self.database, self.stream, self.declaration)
+
+    def digest(self, stop: threading.Event, buckets: Sequence[int]) -> Digest:
+        """Return digests of the model's content. In the reading thread."""
+        return read_digest(stop, self.database, self.stream.label, self.declaration, buckets)
 
     def cursor(self, peer: str) -> tuple[str, int]:
         """Return how far a peer's ledger is read. In the database thread."""

@@ -10,6 +10,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from p2p_replication.models.pool import Peer, PeerProgress, PeerState, Pool, PoolError
+from p2p_replication.models.replica import Origin
+from p2p_replication.protocol.version_vector import Vector
 
 #: The same error again within this time only counts up.
 REPEATED = datetime.timedelta(hours=1)
@@ -21,6 +23,7 @@ class ModelReport:
 
     declaration: int
     acknowledged: int
+    confirmed: Vector
     rows_behind: int
     complete: bool
 
@@ -60,8 +63,15 @@ class PeerRows:
                 "peer in the admin; otherwise somebody poses as it."
             )
         peer.public_key = public_key.hex()
-        peer.name, peer.user = name[:200], user[:200]
-        peer.save(using=self.alias, update_fields=["public_key", "name", "user"])
+        peer.name, peer.user, peer.last_seen = name[:200], user[:200], timezone.now()
+        peer.save(using=self.alias, update_fields=["public_key", "name", "user", "last_seen"])
+
+    def name_origin(self, origin: str, replica_id: str) -> None:
+        """Remember whose start an origin is: the first replica that comes under it."""
+        origins = Origin.objects.using(self.alias)
+        known, made = origins.get_or_create(origin=origin, defaults={"replica_id": replica_id})
+        if not made and not known.replica_id:
+            origins.filter(pk=known.pk).update(replica_id=replica_id)
 
     def refuse(self, replica_id: str, public_key: bytes, text: str) -> None:
         """Show a peer as refused, unless somebody else came under the name of one that is connected."""
@@ -88,7 +98,7 @@ class PeerRows:
         gone = [peer.pk for peer in known.values() if peer.state == PeerState.CONNECTED]
         if gone:
             Peer.objects.using(self.alias).filter(pk__in=gone).update(
-                state=PeerState.GONE, in_sync=False, connected_since=None
+                state=PeerState.GONE, in_sync=False, connected_since=None, last_seen=timezone.now()
             )
             PeerProgress.objects.using(self.alias).filter(peer_id__in=gone).update(complete=False)
 
@@ -110,6 +120,7 @@ class PeerRows:
                 declaration_id=model.declaration,
                 defaults={
                     "acknowledged": model.acknowledged,
+                    "confirmed": model.confirmed,
                     "rows_behind": model.rows_behind,
                     "complete": model.complete,
                 },

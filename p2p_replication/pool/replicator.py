@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from p2p_replication.exceptions import ConnectionClosed, RowTooLarge
 from p2p_replication.pool.part import Part
+from p2p_replication.pool.peer_digests import PeerDigests
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.changes import ReadBatch
 from p2p_replication.protocol.framing import RemoteProtocolError
@@ -44,6 +45,7 @@ class Replicator:
         self.pool = pool
         self.connection = connection
         self.session = Session(config, time.monotonic())
+        self.digests = PeerDigests(self)
         self.opened_at = time.time()
         self.close_reason = ""
         self.closed_by_error = False
@@ -82,6 +84,7 @@ class Replicator:
             await asyncio.gather(*pumps, return_exceptions=True)
             self.session.connection_lost("this side is leaving")
             self.carry_out()
+            self.digests.ended()
             await self.connection.close(self.close_reason)
         if self._failed is not None:
             raise self._failed
@@ -105,6 +108,10 @@ class Replicator:
                     self.pool.want_pull(self, effect)
                 case fx.PullDone():
                     self.pool.pull_done(self, effect.model)
+                case fx.ReadDigest():
+                    self.digests.read(effect.request)
+                case fx.DigestArrived():
+                    self.digests.arrived(effect.digest)
                 case fx.PeerError():
                     self.pool.reporter.error(effect.text, self.peer_id)
                 case fx.Closed():

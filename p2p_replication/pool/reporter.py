@@ -76,8 +76,7 @@ class PoolReporter:
         moved = any(report.rows_in or report.rows_out for report in reports)
         self._totals = {r: totals for r, totals in self._totals.items() if r in replicators}
         if errors or moved or ended or state != self._written:
-            confirmed = [{label: dict(link.confirmed) for label, link in r.session.links.items()} for r in opened]
-            await self._thread.run(self._write, errors, ended, reports, confirmed)
+            await self._thread.run(self._write, errors, ended, reports)
             self._written = state
 
     def _report(self, replicator: Replicator) -> PeerReport:
@@ -89,6 +88,7 @@ class PoolReporter:
             ModelReport(
                 self._parts[label].declaration,
                 link.confirmed.get(session.config.start, 0),
+                dict(link.confirmed),
                 link.remaining if link.pulling else int(not link.complete),
                 link.complete,
             )
@@ -105,10 +105,8 @@ class PoolReporter:
         errors: Counter[tuple[str, str]],
         ended: Sequence[PeerReport],
         reports: Sequence[PeerReport],
-        confirmed: Sequence[Mapping[str, Vector]],
     ) -> None:
         own = {part.declaration: own_vector(part.database, part.stream) for part in self._parts.values()}
-        labels = {part.declaration: label for label, part in self._parts.items()}
         with database_of(self._parts).writing():
             for (text, peer), count in errors.items():
                 self.rows.write_error(text, peer, count)
@@ -117,12 +115,9 @@ class PoolReporter:
                 [
                     replace(
                         report,
-                        models=tuple(
-                            _acknowledged(model, own[model.declaration], vectors.get(labels[model.declaration], {}))
-                            for model in report.models
-                        ),
+                        models=tuple(_acknowledged(model, own[model.declaration]) for model in report.models),
                     )
-                    for report, vectors in zip(reports, confirmed, strict=True)
+                    for report in reports
                 ]
             )
 
@@ -132,6 +127,6 @@ def database_of(parts: Mapping[str, Part]) -> ReplicaDatabase:
     return next(iter(parts.values())).database
 
 
-def _acknowledged(model: ModelReport, own: Vector, confirmed: Vector) -> ModelReport:
+def _acknowledged(model: ModelReport, own: Vector) -> ModelReport:
     """Counters of earlier starts count as well: own counters rise from start to start."""
-    return replace(model, acknowledged=max(own.values(), default=0)) if covers(confirmed, own) else model
+    return replace(model, acknowledged=max(own.values(), default=0)) if covers(model.confirmed, own) else model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2p_replication.protocol.messages import Changes, Hello
+from p2p_replication.protocol.messages import Changes, Digest, DigestRequest, Hello
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,20 @@ class ApplyChanges:
 
 
 @dataclass(frozen=True)
+class ReadDigest:
+    """Read the digests that the peer asks for; give them back with ``digest_read``."""
+
+    request: DigestRequest
+
+
+@dataclass(frozen=True)
+class DigestArrived:
+    """The peer has answered ``ask_digest``."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True)
 class PeerError:
     """Something that people should see; the session goes on."""
 
@@ -78,4 +92,16 @@ class Closed:
     is_error: bool = False
 
 
-Effect = Send | PeerIntroduced | WantPull | PullDone | ReadChanges | ReadPush | ApplyChanges | PeerError | Closed
+Effect = (
+    Send
+    | PeerIntroduced
+    | WantPull
+    | PullDone
+    | ReadChanges
+    | ReadPush
+    | ApplyChanges
+    | ReadDigest
+    | DigestArrived
+    | PeerError
+    | Closed
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import zstandard
 
-from p2p_replication.protocol.messages import NUMBERS, TYPES, Changes, Hello, Message, Request, State
+from p2p_replication.protocol.messages import NUMBERS, TYPES, Changes, Digest, Hello, Message, Request, State
 
 WIRE_VERSION = 1
 COMPRESSED = 0x40
@@ -25,6 +25,7 @@ MAX_UNPACKED: dict[type[Message], int] = {
     State: 2 * 1024 * 1024,
     Request: 2 * 1024 * 1024,
     Changes: 32 * 1024 * 1024,
+    Digest: 2 * 1024 * 1024,
 }
 MAX_UNPACKED_SMALL = 64 * 1024
 #: Below this size compression costs more than it saves.

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import PROTOCOL_VERSION, Auth, Hello, ModelOffer
 
+#: The feature that a HELLO names if its sender answers a DIGEST_REQUEST.
+DIGESTS = "digests"
+
 
 @dataclass(frozen=True)
 class SessionConfig:
@@ -48,7 +51,7 @@ class SessionConfig:
         """Return this side's HELLO."""
         return Hello(
             PROTOCOL_VERSION, self.replica_id, self.public_key, self.nonce, self.start, self.name, self.now_ms,
-            list(self.models),
+            list(self.models), [DIGESTS],
         )  # fmt: skip
 
     def auth(self, ours: Hello, theirs: Hello) -> Auth:
@@ -68,12 +71,22 @@ def auth_payload(topic: str, signer: Hello, other: Hello, signer_print: bytes, o
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
+def takes_new_identity(config: SessionConfig, theirs: Hello) -> bool:
+    """Tell which of two replicas with one identity, a database and its living copy, takes a new one.
+
+    Both come to the same end: the later start, which is the copy's unless the original was started again since.
+    """
+    return (config.start, config.nonce) > (theirs.start, theirs.nonce)
+
+
 def check_hello(hello: Hello) -> None:
     """Raise RemoteProtocolError for a HELLO that no correct peer sends."""
     if len(hello.key) != 32 or len(hello.nonce) != 32 or not 1 <= len(hello.replica) <= 32:
         raise RemoteProtocolError("a HELLO with a malformed key, nonce or replica id")
     if not 1 <= len(hello.start) <= 16 or len(hello.name) > 200 or len(hello.models) > 1000:
         raise RemoteProtocolError("a HELLO with an overlong field")
+    if len(hello.features) > 100:
+        raise RemoteProtocolError("a HELLO with too many features")
 
 
 def disagreement(ours: ModelOffer, theirs: ModelOffer) -> str:

@@ -45,6 +45,8 @@ class Hello(Message, frozen=True):
     #: Milliseconds since the epoch.
     time: int
     models: list[ModelOffer]
+    #: What its sender can do beyond version 1 of the protocol: others don't ask for it.
+    features: list[str] = []
 
 
 class Auth(Message, frozen=True):
@@ -152,6 +154,36 @@ class Bye(Message, frozen=True):
     reason: str
 
 
+class DigestRequest(Message, frozen=True):
+    """Asks for digests of a model's content: all buckets' sums, or the rows of some buckets."""
+
+    model: str
+    #: Number of this question, given back in the answer.
+    number: int
+    buckets: list[int] = []
+
+
+class Digest(Message, frozen=True):
+    """What one snapshot of a model holds; see ``content_digest``."""
+
+    model: str
+    number: int
+    #: What the sender has seen, in the same snapshot.
+    vector: dict[str, int]
+    #: Why the sender can't compare at all; the rest is empty then.
+    refused: str
+    #: Why what it holds is about to change; empty if it is not.
+    unsettled: str
+    sums: bytes
+    #: Keys in wire form, in the order of their hashes, and their rows' hashes one after another.
+    keys: list[str | int | Ext]
+    hashes: bytes
+    #: More rows than have room.
+    cut: bool
+    #: Rows of the table that no version knows of: written past the triggers.
+    untracked: int
+
+
 #: The type byte of each message. Never reuse a number.
 TYPES: dict[int, type[Message]] = {
     1: Hello,
@@ -164,5 +196,7 @@ TYPES: dict[int, type[Message]] = {
     8: Pong,
     9: Error,
     10: Bye,
+    11: DigestRequest,
+    12: Digest,
 }
 NUMBERS: dict[type[Message], int] = {message: number for number, message in TYPES.items()}

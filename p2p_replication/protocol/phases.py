@@ -5,7 +5,21 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from p2p_replication.protocol.messages import Ack, Auth, Bye, Changes, Error, Hello, Message, Ping, Pong, Request, State
+from p2p_replication.protocol.messages import (
+    Ack,
+    Auth,
+    Bye,
+    Changes,
+    Digest,
+    DigestRequest,
+    Error,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Request,
+    State,
+)
 
 
 class Phase(enum.Enum):
@@ -17,7 +31,7 @@ class Phase(enum.Enum):
 
 
 ALWAYS = (Ping, Pong, Error, Bye)
-REPLICATION = (State, Request, Changes, Ack)
+REPLICATION = (State, Request, Changes, Ack, DigestRequest, Digest)
 
 ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
     Phase.HELLO: (Hello, *ALWAYS),

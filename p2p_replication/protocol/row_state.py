@@ -95,12 +95,15 @@ class RowState:
 
 
 def same_value(a: Any, b: Any) -> bool:
-    """Equality of canonical values: by type and bits, so that 1, 1.0 and True differ and NaN equals itself."""
+    """Equality of canonical values: by type, so that 1, 1.0 and True differ, and NaN equals itself.
+
+    Zero has one value whatever its sign, as SQLite does not keep it.
+    """
     if type(a) is not type(b):
         return False
-    return bool(a == b) if type(a) is not float else _encode(a) == _encode(b)
+    return bool(a == b) or (type(a) is float and _encode(a) == _encode(b))
 
 
 def order_of(value: Any) -> bytes:
     """Return a key that orders canonical values of any type in the same way everywhere."""
-    return _encode(value)
+    return _encode(value + 0.0 if type(value) is float else value)

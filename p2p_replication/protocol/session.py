@@ -10,11 +10,21 @@ from collections.abc import Mapping
 
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.changes import MAX_INTEGER, MAX_VECTOR, PushBatch, ReadBatch, check_batch, check_vector
-from p2p_replication.protocol.conversation import Conversation
 from p2p_replication.protocol.credit import Credit
+from p2p_replication.protocol.digest_exchange import DigestExchange
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.introduction import SessionConfig, disagreement
-from p2p_replication.protocol.messages import Ack, Changes, Error, Hello, Message, Request, State
+from p2p_replication.protocol.messages import (
+    Ack,
+    Changes,
+    Digest,
+    DigestRequest,
+    Error,
+    Hello,
+    Message,
+    Request,
+    State,
+)
 from p2p_replication.protocol.model_link import ModelLink, Serve
 from p2p_replication.protocol.phases import Phase
 from p2p_replication.protocol.version_vector import Vector, joined
@@ -24,7 +34,7 @@ MAX_EARLY = 1000
 MAX_EARLY_BYTES = 8 * 1024 * 1024
 
 
-class Session(Conversation):
+class Session(DigestExchange):
     """One connection to one peer, for all models of a pool.
 
     Call a method for each event, then ``drain()`` for what has to be done. Methods never raise for anything the peer
@@ -134,6 +144,7 @@ class Session(Conversation):
         link.local = joined(link.local, vector)
         if changes.claim is not None:
             link.announced = joined(link.announced, self._foreign(changes.claim))
+            link.confirmed = joined(link.confirmed, changes.claim)
             if taken:
                 link.peer_has(changes.claim)
                 # The peer knows that we have what it claimed for us.
@@ -176,6 +187,7 @@ class Session(Conversation):
         """End one model's part in this session, on both sides."""
         link = self.links.pop(model, None)
         if link is not None:
+            self.left_out[model] = text
             self._effects.append(fx.PeerError(text, model))
             self._end_pull(link)
             self._send(Error("model", text, model))
@@ -185,9 +197,12 @@ class Session(Conversation):
     def _introduced(self, peer: Hello) -> None:
         theirs = {offer.label: offer for offer in peer.models}
         for offer in self.config.models:
-            if offer.label in theirs:
+            if offer.label not in theirs:
+                self.left_out[offer.label] = "the peer does not declare it in this pool"
+            else:
                 reason = disagreement(offer, theirs[offer.label])
                 if reason:
+                    self.left_out[offer.label] = reason
                     self._effects.append(fx.PeerError(reason, offer.label))
                 else:
                     self.links[offer.label] = ModelLink(offer.label)
@@ -197,6 +212,7 @@ class Session(Conversation):
         self._effects.append(fx.PeerError(text, model))
         link = self.links.pop(model, None)
         if link is not None:
+            self.left_out[model] = text
             self._end_pull(link)
 
     def _replicate(self, message: Message, now: float) -> None:
@@ -214,6 +230,13 @@ class Session(Conversation):
                 self._on_changes(message, now)
             case Ack():
                 self._on_ack(message)
+            case DigestRequest():
+                self._on_digest_request(message)
+            case Digest():
+                self._on_digest(message)
+
+    def _takes_part(self, model: str) -> bool:
+        return model in self.links
 
     def _on_state(self, state: State) -> None:
         link = self.links.get(state.model)
@@ -259,7 +282,6 @@ class Session(Conversation):
             return
         assert self.peer is not None
         check_batch(changes, self.peer.start)
-        link.confirmed = joined(link.confirmed, changes.claim or {})
         if changes.round and changes.round == link.round:
             link.remaining = max(changes.remaining, 0)
             if changes.claim is not None:

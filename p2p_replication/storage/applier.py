@@ -6,10 +6,10 @@ A slice that the database refuses is split until the rows at fault are alone; th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from django.db import DataError, IntegrityError, InterfaceError, ProgrammingError
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.changes import ChangedRow, unpack_rows
@@ -20,9 +20,10 @@ from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.ledger import Entry, load_entries, save_entries
-from p2p_replication.storage.parking import CLOCK, REFUSED, forget_parked, note_parked
+from p2p_replication.storage.parking import BUSY, CLOCK, REFUSED, forget_parked, note_parked
 from p2p_replication.storage.posting import post_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.table import Busy
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
 from p2p_replication.storage.vectors import check_own_counter, move_cursor, raise_vector, vector_of
@@ -31,6 +32,11 @@ from p2p_replication.storage.versions import state_of, store_state
 #: What a database raises for a row that it can't take. Not OperationalError: a locked database or a full disk is no
 #: fault of the row.
 REFUSALS = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, ValueError, TypeError)
+
+
+#: How often rows that the application has locked are tried before they are parked, and the seconds between.
+BUSY_TRIES = 10
+BUSY_PAUSE = 0.02
 
 
 @dataclass
@@ -106,37 +112,60 @@ def _apply_splitting(
     rows: Sequence[tuple[str, ChangedRow]],
     span: _Span,
     outcome: Applied,
-    refusal: str = "",
+    aside: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
-    """Apply rows in one transaction; if the database refuses them, in two, down to single rows, which are parked."""
-    try:
-        began = time.monotonic()
-        with database.writing():
-            done = _apply_slice(database, stream, rows, refusal)
-            if changes.round:
-                done.in_order = move_cursor(
-                    database, declaration, peer, changes.start, span.start, span.end, span.continues,
-                    finished=span.last and changes.claim is not None,
-                )  # fmt: skip
-            if span.last and changes.claim is not None and outcome.taken and done.in_order:
-                done.in_order = _take_claim(database, stream, declaration, changes)
-        database.budget.measured(len(rows), time.monotonic() - began)
-    except REFUSALS as error:
-        if refusal or not rows:
-            raise
-        if len(rows) == 1:
-            _apply_splitting(database, stream, declaration, peer, changes, rows, span, outcome, str(error) or "error")
+    """Apply rows in one transaction; if the database refuses them, in two, down to single rows, which are parked.
+
+    Args:
+        aside: rows that are parked in any case, and why.
+    """
+    aside, tries = aside or {}, 0
+    while True:
+        tries += 1
+        try:
+            began = time.monotonic()
+            with database.writing():
+                done = _apply_slice(database, stream, rows, aside)
+                if changes.round:
+                    done.in_order = move_cursor(
+                        database, declaration, peer, changes.start, span.start, span.end, span.continues,
+                        finished=span.last and changes.claim is not None,
+                    )  # fmt: skip
+                if span.last and changes.claim is not None and outcome.taken and done.in_order:
+                    done.in_order = _take_claim(database, stream, declaration, changes)
+            database.budget.measured(len(rows), time.monotonic() - began)
+            break
+        except REFUSALS as error:
+            if not rows or (len(rows) == 1 and aside):
+                raise
+            reason, keys = (REFUSED, str(error) or "error"), frozenset[str]()
+        except (Busy, OperationalError) as error:
+            if not is_busy(database, error) or tries > BUSY_TRIES + 1:
+                raise
+            if tries <= BUSY_TRIES:
+                time.sleep(BUSY_PAUSE)
+                continue
+            reason, keys = (BUSY, str(error)), getattr(error, "keys", frozenset[str]())
+        if keys:
+            aside = {**aside, **dict.fromkeys(keys, reason)}
+        elif len(rows) == 1:
+            aside = {rows[0][0]: reason}
+        elif rows:
+            middle = len(rows) // 2
+            cut = rows[middle - 1][1].seq
+            first = replace(span, end=cut, last=False)
+            second = replace(span, start=cut, continues=None)
+            _apply_splitting(database, stream, declaration, peer, changes, rows[:middle], first, outcome, aside)
+            _apply_splitting(database, stream, declaration, peer, changes, rows[middle:], second, outcome, aside)
             return
-        middle = len(rows) // 2
-        cut = rows[middle - 1][1].seq
-        first = replace(span, end=cut, last=False)
-        _apply_splitting(database, stream, declaration, peer, changes, rows[:middle], first, outcome)
-        second = replace(span, start=cut, continues=None)
-        _apply_splitting(database, stream, declaration, peer, changes, rows[middle:], second, outcome)
-        return
     outcome.changed += done.changed
     outcome.taken = outcome.taken and done.in_order
     outcome.parked.update({key: f"{reason}: {detail}" for key, (reason, detail) in done.parked.items()})
+
+
+def is_busy(database: ReplicaDatabase, error: BaseException) -> bool:
+    """Tell whether an error only means that the application is at the same rows just now."""
+    return isinstance(error, Busy) or database.vendor.is_busy(error)
 
 
 def _take_claim(database: ReplicaDatabase, stream: StreamStore, declaration: int, changes: Changes) -> bool:
@@ -151,12 +180,16 @@ def _take_claim(database: ReplicaDatabase, stream: StreamStore, declaration: int
 
 
 def _apply_slice(
-    database: ReplicaDatabase, stream: StreamStore, rows: Sequence[tuple[str, ChangedRow]], refusal: str
+    database: ReplicaDatabase,
+    stream: StreamStore,
+    rows: Sequence[tuple[str, ChangedRow]],
+    aside: Mapping[str, tuple[str, str]],
 ) -> _Slice:
     done = _Slice()
     if not rows:
         return done
     keys = [key for key, _ in rows]
+    lock_rows(database, stream, [key for key in keys if key not in aside])
     post_keys(database, stream, keys)
     ledger = load_entries(database.connection, stream.id, keys)
     table_rows = stream.table.read(list(ledger)) if ledger else {}
@@ -185,8 +218,8 @@ def _apply_slice(
             if entry.status == EntryStatus.PARKED:
                 was_parked.append(key)
         touched.append((entry, state))
-        if refusal:
-            done.parked[key] = (REFUSED, refusal)
+        if key in aside:
+            done.parked[key] = aside[key]
         elif is_too_far_ahead(state.latest(), now, database.max_skew_ms):
             done.parked[key] = (CLOCK, f"{(state.latest() >> 16) - now} ms ahead of this replica's clock")
         else:
@@ -211,6 +244,14 @@ def _apply_slice(
         forget_parked(database, stream, ended)
     done.changed = len(touched)
     return done
+
+
+def lock_rows(database: ReplicaDatabase, stream: StreamStore, keys: Sequence[str]) -> None:
+    """Let nobody else change these rows until the transaction ends. Raises Busy if somebody is about to."""
+    table = stream.table
+    busy = database.vendor.lock_rows(database.connection, table.name, table.key_column, keys)
+    if busy:
+        raise Busy(f"the application has not committed its changes of {len(busy)} rows yet", frozenset(busy))
 
 
 def settle_entry(stream: StreamStore, entry: Entry, state: RowState) -> None:

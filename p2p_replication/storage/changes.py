@@ -145,8 +145,8 @@ def _select(
     values = table.select_list("t")
     with database.connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {ledger}, t.{table.key_column}{', ' + values if values else ''} "
-            f"FROM {TABLE} l LEFT JOIN {table.name} t ON t.{table.key_column} = l.key "
+            f"SELECT {ledger}, {table.key_text('t')}{', ' + values if values else ''} "
+            f"FROM {TABLE} l LEFT JOIN {table.name} t ON {table.has_key('t', 'l.key')} "
             f"WHERE l.stream = %s AND {condition} ORDER BY l.seq LIMIT %s",
             [stream.id, *params, limit],
         )

@@ -56,6 +56,8 @@ class FieldCodec:
     wire_type: str
     to_wire: Convert | None
     from_wire: Convert | None
+    #: SQL that reads the column ``{}``, for ``to_wire``.
+    select: str = "{}"
 
 
 def wire_type(field: models.Field[Any, Any]) -> str:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import decimal
+import math
 from typing import Any
 
 from django.db import models
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.storage.codecs import Convert, FieldCodec, base_field, wire_type
+from p2p_replication.storage.json_text import canonical_json
 
 #: Begins a raw value that would be taken for another one on the wire.
 _ODD = "\x00"
 _ODD_BLOB = _ODD + "blob:"
 _ODD_TEXT = _ODD + "text:"
-
-
-def read_any_text(connection: BaseDatabaseWrapper) -> None:
-    """Let a connection give text that is no UTF-8 as bytes: SQLite takes any, and one row must not stop all others."""
-    connection.ensure_connection()
-    connection.connection.text_factory = _text_or_bytes
-
-
-def _text_or_bytes(raw: bytes) -> str | bytes:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw
 
 
 def codec_for(field: models.Field[Any, Any]) -> FieldCodec:
@@ -35,7 +23,8 @@ def codec_for(field: models.Field[Any, Any]) -> FieldCodec:
     to_wire, from_wire = _conversions(target, wire_type(target))
     column = field.column
     assert column is not None
-    return FieldCodec(field.name, column, kind, to_wire, from_wire)
+    # The unary plus keeps the driver from converting by the declared type.
+    return FieldCodec(field.name, column, kind, to_wire, from_wire, "+{}")
 
 
 def _conversions(field: models.Field[Any, Any], kind: str) -> tuple[Convert | None, Convert | None]:
@@ -45,7 +34,11 @@ def _conversions(field: models.Field[Any, Any], kind: str) -> tuple[Convert | No
         return _boolean_to_wire, _boolean_from_wire
     if isinstance(field, models.DecimalField):
         return _decimal_to_wire(field), None
-    # Text, integers, floats, bytes, JSON text, microseconds, dates and times as the text that Django writes (aware
+    if kind == "json":
+        return _json_to_wire, None
+    if kind == "float":
+        return None, _float_from_wire
+    # Text, integers, bytes, microseconds, dates and times as the text that Django writes (aware
     # ones in UTC): as they are.
     return None, None
 
@@ -82,6 +75,16 @@ def _boolean_to_wire(raw: Any) -> Any:
 
 def _boolean_from_wire(value: Any) -> Any:
     return int(value) if type(value) is bool else value
+
+
+def _json_to_wire(raw: Any) -> Any:
+    return canonical_json(raw) if type(raw) is str else raw
+
+
+def _float_from_wire(value: Any) -> Any:
+    if type(value) is float and math.isnan(value):
+        raise ValueError("SQLite has no NaN: it would become NULL")
+    return value
 
 
 def _decimal_to_wire(field: models.DecimalField[Any, Any]) -> Convert:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
-from p2p_replication.storage.applier import settle_entry
+from p2p_replication.storage.applier import BUSY_PAUSE, lock_rows, settle_entry
 from p2p_replication.storage.ledger import load_entries, save_entries
 from p2p_replication.storage.posting import post_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.table import Busy
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
 from p2p_replication.storage.versions import state_of
@@ -30,8 +33,17 @@ def adopt_known_fields(database: ReplicaDatabase, stream: StreamStore) -> int:
         if not page:
             return adopted
         after = page[-1][0]
-        with database.writing():
-            adopted += _adopt(database, stream, [key for _, key in page])
+        adopted += _adopt_page(database, stream, [key for _, key in page])
+
+
+def _adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) -> int:
+    while True:
+        try:
+            with database.writing():
+                lock_rows(database, stream, keys)
+                return _adopt(database, stream, keys)
+        except Busy:
+            time.sleep(BUSY_PAUSE)
 
 
 def _adopt(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) -> int:

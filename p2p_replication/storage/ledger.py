@@ -10,6 +10,7 @@ import msgspec
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
+from p2p_replication.storage.vendors import vendor_of
 
 TABLE = LedgerEntry._meta.db_table
 COLUMNS = (
@@ -100,22 +101,22 @@ def load_entries(connection: BaseDatabaseWrapper, stream: int, keys: Sequence[st
 
 def save_entries(connection: BaseDatabaseWrapper, stream: int, entries: Iterable[Entry]) -> None:
     """Insert the new ones, update the others."""
-    new, old = [], []
+    vendor = vendor_of(connection)
+    new: list[tuple[Any, ...]] = []
+    old: list[tuple[Any, ...]] = []
     for entry in entries:
         record = entry.record()
-        if entry.is_new:
-            new.append((stream, *record))
-            entry.is_new = False
-        else:
-            old.append((*record[1:], stream, record[0]))
+        (new if entry.is_new else old).append((stream, *record))
+        entry.is_new = False
     with connection.cursor() as cursor:
         if new:
-            cursor.executemany(
-                f"INSERT INTO {TABLE} (stream, {', '.join(COLUMNS)}) VALUES ({marks(len(COLUMNS) + 1)})", new
-            )
+            vendor.insert(cursor, TABLE, ("stream", *COLUMNS), new)
         if old:
-            assignments = ", ".join(f"{column} = %s" for column in COLUMNS[1:])
-            cursor.executemany(f"UPDATE {TABLE} SET {assignments} WHERE stream = %s AND key = %s", old)
+            # On PostgreSQL one statement for many rows; on SQLite as quick as an UPDATE.
+            assignments = ", ".join(f"{column} = EXCLUDED.{column}" for column in COLUMNS[1:])
+            vendor.insert(
+                cursor, TABLE, ("stream", *COLUMNS), old, f"ON CONFLICT (stream, key) DO UPDATE SET {assignments}"
+            )
 
 
 def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterable[Sequence[Any]]:

@@ -13,6 +13,7 @@ MISSING_PARENT = "missing parent"
 REFERENCED = "still referenced"
 CLOCK = "clock ahead"
 REFUSED = "refused by the database"
+BUSY = "locked by the application"
 
 
 def note_parked(database: ReplicaDatabase, stream: StreamStore, reasons: dict[str, tuple[str, str]]) -> None:

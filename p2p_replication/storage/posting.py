@@ -61,9 +61,8 @@ def post(database: ReplicaDatabase) -> Posted:
         posted = post_entries(database, entries)
         if more:
             _note_backlog(database)
-        if entries:
-            with database.connection.cursor() as cursor:
-                cursor.execute(f"DELETE FROM {LOG} WHERE id <= %s", [entries[-1].id])
+        # By their numbers: on PostgreSQL a lower one may be committed later.
+        _delete_log(database, entries)
         posted.more = more
         database.budget.measured(len(entries), time.monotonic() - began)
     return posted
@@ -104,9 +103,14 @@ def post_keys(database: ReplicaDatabase, stream: StreamStore, keys: Iterable[str
         entries += _read_log(database, f"WHERE stream = %s AND key IN ({marks(len(chunk))})", [stream.id, *chunk])
     entries.sort()
     posted = post_entries(database, entries)
-    with database.connection.cursor() as cursor:
-        cursor.executemany(f"DELETE FROM {LOG} WHERE id = %s", [(entry.id,) for entry in entries])
+    _delete_log(database, entries)
     return posted
+
+
+def _delete_log(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> None:
+    with database.connection.cursor() as cursor:
+        for chunk in chunks(entries):
+            cursor.execute(f"DELETE FROM {LOG} WHERE id IN ({marks(len(chunk))})", [entry.id for entry in chunk])
 
 
 def _note_backlog(database: ReplicaDatabase) -> None:

@@ -21,7 +21,7 @@ class Relations:
     def __init__(self, table: ModelTable) -> None:
         self.table = table
         self.connection: BaseDatabaseWrapper = table.connection
-        quote = self.connection.ops.quote_name
+        quote = table.quoted
         meta = table.options.model._meta
         #: ``(field, parent's label, parent's table, parent's column)``
         self.parents: list[tuple[str, str, str, str]] = []
@@ -53,11 +53,11 @@ class Relations:
         missing: dict[str, str] = {}
         for name, label, parent_table, column in self.parents:
             convert = self.table.codecs[name].from_wire
-            wanted: dict[Any, list[str]] = {}
+            wanted: dict[str, list[str]] = {}
             for key, values in rows:
                 value = values.get(name)
                 if value is not None:
-                    wanted.setdefault(convert(value) if convert else value, []).append(key)
+                    wanted.setdefault(str(convert(value) if convert else value), []).append(key)
             absent = wanted.keys() - self._values(parent_table, column, list(wanted))
             absent -= arriving.get((parent_table, column), set())
             if parent_table == self.table.name and column == self.table.key_column:
@@ -75,7 +75,7 @@ class Relations:
             if child_table == self.table.name:
                 blocked.update(self._outside_references(keys, column, label))
             else:
-                blocked.update(dict.fromkeys(map(str, self._values(child_table, column, keys)), label))
+                blocked.update(dict.fromkeys(self._values(child_table, column, keys), label))
         return blocked
 
     def delete_links(self, keys: list[str]) -> None:
@@ -102,12 +102,12 @@ class Relations:
                 found.update({str(parent): label for parent, child in cursor.fetchall() if str(child) not in going})
         return found
 
-    def _values(self, table: str, column: str, values: list[Any]) -> set[Any]:
-        found: set[Any] = set()
+    def _values(self, table: str, column: str, values: list[str]) -> set[str]:
+        found: set[str] = set()
         with self.connection.cursor() as cursor:
             for chunk in chunks(values):
                 cursor.execute(
                     f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN ({marks(len(chunk))})", list(chunk)
                 )
-                found.update(record[0] for record in cursor.fetchall())
+                found.update(str(record[0]) for record in cursor.fetchall())
         return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +16,13 @@ from p2p_replication.models.ledger import FieldLayout, Stream
 from p2p_replication.models.replica import Origin, Replica, Start
 from p2p_replication.protocol.clock import WallClock
 from p2p_replication.registry import registry
-from p2p_replication.storage.codecs_sqlite import read_any_text
+from p2p_replication.storage.database_file import file_at_path
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
 from p2p_replication.storage.relations import Relations
+from p2p_replication.storage.replica_identity import identity_of, new_start
 from p2p_replication.storage.table import ModelTable, WireRow
+from p2p_replication.storage.vendors import vendor_of
 from p2p_replication.storage.write_budget import WriteBudget
 
 __all__ = ["DIGEST_SIZE", "ReplicaDatabase", "StreamStore"]
@@ -78,6 +79,9 @@ class StreamStore:
 class ReplicaDatabase:
     """Opened once per start of a worker, used by its one database thread.
 
+    Args:
+        check_clocks: called before anything is read or written; raises StaleReplica if it takes a new origin.
+
     Raises ConfigurationError for a database that replication does not run on.
     """
 
@@ -88,24 +92,30 @@ class ReplicaDatabase:
         make_secret_key: Callable[[], bytes] = lambda: secrets.token_bytes(32),
         budget: WriteBudget | None = None,
         max_clock_skew: float = 300.0,
+        check_clocks: Callable[[], None] = lambda: None,
     ) -> None:
         self.alias = alias
+        self.vendor = vendor_of(connections[alias])
+        self._check_clocks = check_clocks
         self.budget = budget or WriteBudget(0.025, 0.010)
+        if not self.vendor.has_one_write_lock:
+            self.budget.pause = 0.0
         self.max_skew_ms = int(max_clock_skew * 1000)
         self.wall_clock = WallClock()
         self._prepared: Any = None
+        self._file: tuple[int, int] | None = None
         self._prepare()
         with transaction.atomic(using=alias):
-            replica = Replica.objects.using(alias).first()
-            if replica is None:
-                replica = Replica.objects.using(alias).create(replica_id=uuid.uuid4().hex, secret_key=make_secret_key())
+            replica = identity_of(alias, make_secret_key)
             self.replica_id: str = replica.replica_id
             self.secret_key = bytes(replica.secret_key)
             self.first_sequence: int = replica.sequence
             #: The origin of this start: new each time, never continued.
-            self.start = secrets.token_hex(8)
+            self.start = new_start()
             self.origin = Origin.objects.using(alias).create(origin=self.start).pk
             Start.objects.using(alias).create(origin_id=self.origin, first_sequence=self.first_sequence)
+            #: The last sequence number known to be committed: with a lower one the database was set back.
+            self._reached = self.first_sequence
             self._origin_ids: dict[int, str] = {self.origin: self.start}
             self._origin_numbers: dict[str, int] = {self.start: self.origin}
         #: Labels of models with new versions since somebody last asked.
@@ -129,43 +139,58 @@ class ReplicaDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One write transaction within the write budget."""
+        """One write transaction within the write budget. Raises StaleReplica as ``check_identity`` does."""
         self._prepare()
         try:
             with self.budget.writing(), transaction.atomic(using=self.alias):
+                self.vendor.begin_writing(self.connection)
+                self._check_history()
                 yield
+                self.vendor.end_writing(self.connection)
         except BaseException:
             self._forget_rolled_back()
             raise
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """A read transaction: all reads inside see one state, and no write lock is taken."""
+        """A read transaction: all reads inside see one state, and no write lock is taken.
+
+        Raises StaleReplica as ``check_identity`` does.
+        """
         self._prepare()
         with self.connection.cursor() as cursor:
-            cursor.execute("BEGIN")
+            cursor.execute(self.vendor.begin_snapshot)
             try:
+                self._check_history()
                 yield
             finally:
                 cursor.execute("ROLLBACK")
 
     def _prepare(self) -> None:
-        """Set the connection up again if Django has opened a new one."""
-        if self._prepared is not self.connection.connection:
-            prepare_connection(self.connection)
+        """Set the connection up again if Django has opened a new one.
+
+        Raises StaleReplica, and closes the connection, if another file lies in the place of the one it writes to.
+        """
+        if self._prepared is None or self._prepared is not self.connection.connection:
+            self.connection.ensure_connection()
+            self.vendor.prepare(self.connection)
             self._prepared = self.connection.connection
+            self._file = file_at_path(self.connection)
+        elif file_at_path(self.connection) not in (self._file, None):
+            self.connection.close()
+            raise StaleReplica("the database's file was replaced by another one (a restored backup?)")
 
     def take_sequence(self, count: int) -> int:
         """Return the first of ``count`` new sequence numbers. Inside a write transaction, held to its commit."""
         with self.connection.cursor() as cursor:
             cursor.execute(f"UPDATE {Replica._meta.db_table} SET sequence = sequence + %s WHERE id = 1", [count])
-            cursor.execute(
-                f"SELECT sequence FROM {Replica._meta.db_table} WHERE id = 1 AND replica_id = %s", [self.replica_id]
-            )
-            record = cursor.fetchone()
-        if record is None:
-            raise StaleReplica("the database has another identity than when the worker opened it (a flush, a restore)")
-        return int(record[0]) - count + 1
+            cursor.execute(f"SELECT sequence FROM {Replica._meta.db_table} WHERE id = 1")
+            last = int(cursor.fetchone()[0])
+        transaction.on_commit(lambda: self._has_reached(last), using=self.alias)
+        return last - count + 1
+
+    def _has_reached(self, sequence: int) -> None:
+        self._reached = max(self._reached, sequence)
 
     def sequence(self) -> int:
         """Return the last sequence number that was given."""
@@ -191,9 +216,23 @@ class ReplicaDatabase:
             stream.forget_layouts()
 
     def check_identity(self) -> None:
-        """Raise StaleReplica if the database is another replica than the one this worker has opened."""
-        if not Replica.objects.using(self.alias).filter(replica_id=self.replica_id).exists():
+        """Raise StaleReplica unless the database is the one this worker has opened, and no earlier state of it."""
+        self._prepare()
+        self._check_history()
+
+    def _check_history(self) -> None:
+        self._check_clocks()
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT r.sequence FROM {Replica._meta.db_table} r, {Origin._meta.db_table} o "
+                "WHERE r.id = 1 AND r.replica_id = %s AND o.id = %s AND o.origin = %s",
+                [self.replica_id, self.origin, self.start],
+            )
+            record = cursor.fetchone()
+        if record is None:
             raise StaleReplica("the database has another identity than when the worker opened it (a flush, a restore)")
+        if record[0] < self._reached:
+            raise StaleReplica("the database was set back to an earlier state (a backup restored under the worker?)")
 
     def check_streams(self) -> None:
         """Raise StaleReplica if the streams in the database are no longer those this worker has opened."""
@@ -238,15 +277,3 @@ class ReplicaDatabase:
 
     def now_ms(self) -> int:
         return int(time.time() * 1000)
-
-
-def prepare_connection(connection: BaseDatabaseWrapper) -> None:
-    """Set up the worker's own connection: posting must be durable before a dot leaves the house."""
-    connection.ensure_connection()
-    if connection.vendor == "sqlite":
-        # The default, DEFERRED, can fail at its first write, whatever the time-out (STYLE, trap 14).
-        connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
-        read_any_text(connection)
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA synchronous=FULL")
-            cursor.execute("PRAGMA busy_timeout=20000")

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.registry import Options
 from p2p_replication.storage.codecs import FieldCodec
 from p2p_replication.storage.ledger import chunks, marks
+from p2p_replication.storage.vendors import vendor_of
 
 #: A row's values in the order of ``ModelTable.names``.
 WireRow = tuple[Any, ...]
+
+
+class Busy(Exception):
+    """The application has its hands on these rows just now: roll back, and try again a little later.
+
+    Attributes:
+        keys: the rows it has locked, where that is known.
+    """
+
+    def __init__(self, text: str, keys: frozenset[str] = frozenset()) -> None:
+        super().__init__(text)
+        self.keys = keys
 
 
 class ModelTable:
     """Rows of one model, by key text (as the triggers log it) and wire values."""
 
     def __init__(self, connection: BaseDatabaseWrapper, options: Options) -> None:
-        present = existing_columns(connection, options.model._meta.db_table)
         self.connection = connection
+        self.vendor = vendor_of(connection)
+        self._stored_columns = self.vendor.columns(connection, options.model._meta.db_table)
+        present = set(self._stored_columns)
         self.options = options
         self.label = options.label
         meta = options.model._meta
-        quote = connection.ops.quote_name
+        quote = self.quoted
         self.name = quote(meta.db_table)
-        codec_for = codec_factory(connection)
+        codec_for = self.vendor.codec_for
         assert meta.pk is not None
         self.key = codec_for(meta.pk)
         self.key_column = quote(self.key.column)
@@ -52,10 +66,24 @@ class ModelTable:
         self._local_columns = {f.name: quote(f.column) for f in stays if f.column}
         self._database_defaults = [f.name for f in (*fields, *stays) if f.db_default is not models.NOT_PROVIDED]
 
+    def quoted(self, name: str) -> str:
+        """Return a quoted name for SQL that has parameters, in which a percent sign is doubled."""
+        return self.connection.ops.quote_name(name).replace("%", "%%")
+
     def select_list(self, alias: str) -> str:
-        """Return the field columns for a SELECT. The unary plus keeps the driver from converting by declared type."""
-        plus = "+" if self.connection.vendor == "sqlite" else ""
-        return ", ".join(f"{plus}{alias}.{column}" for column in self._columns.values())
+        """Return the field columns for a SELECT, in the raw form that ``wire_row`` takes."""
+        return ", ".join(
+            codec.select.format(f"{alias}.{self._columns[name].replace('{', '{{').replace('}', '}}')}")
+            for name, codec in self.codecs.items()
+        )
+
+    def key_text(self, alias: str) -> str:
+        """Return the SQL of a row's key as the ledger has it."""
+        return self.vendor.key_text(f"{alias}.{self.key_column}")
+
+    def has_key(self, alias: str, text: str) -> str:
+        """Return the SQL condition that a row has this key of the ledger."""
+        return f"{alias}.{self.key_column} = {self.vendor.key_value(text, self.key.wire_type)}"
 
     def wire_row(self, raw: Sequence[Any]) -> WireRow:
         if not self._to_wire:
@@ -86,7 +114,7 @@ class ModelTable:
             for chunk in chunks(keys):
                 columns = self.select_list("t")
                 cursor.execute(
-                    f"SELECT t.{self.key_column}{', ' + columns if columns else ''} FROM {self.name} t "
+                    f"SELECT {self.key_text('t')}{', ' + columns if columns else ''} FROM {self.name} t "
                     f"WHERE t.{self.key_column} IN ({marks(len(chunk))})",
                     list(chunk),
                 )
@@ -94,19 +122,11 @@ class ModelTable:
                     found[str(record[0])] = self.wire_row(record[1:])
         return found
 
-    def existing(self, keys: Iterable[str]) -> set[str]:
-        found: set[str] = set()
-        with self.connection.cursor() as cursor:
-            for chunk in chunks(list(keys)):
-                cursor.execute(
-                    f"SELECT {self.key_column} FROM {self.name} WHERE {self.key_column} IN ({marks(len(chunk))})",
-                    list(chunk),
-                )
-                found.update(str(record[0]) for record in cursor.fetchall())
-        return found
-
     def insert(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """Insert rows; a field that nobody gave a value gets this replica's own default (never sent on)."""
+        """Insert rows; a field that nobody gave a value gets this replica's own default (never sent on).
+
+        Raises Busy if the application has inserted one of them in the meantime.
+        """
         groups: dict[tuple[str, ...], list[tuple[str, Mapping[str, Any]]]] = {}
         for row in rows:
             missing = [name for name in self._database_defaults if name not in row[1]]
@@ -131,36 +151,33 @@ class ModelTable:
             record += [self._default(name) for name in local]
             records.append(record)
         with self.connection.cursor() as cursor:
-            cursor.executemany(
-                f"INSERT INTO {self.name} ({', '.join(columns)}) VALUES ({marks(len(columns))})", records
-            )
+            conflict = "" if self.vendor.has_one_write_lock else f"ON CONFLICT ({self.key_column}) DO NOTHING"
+            if self.vendor.insert(cursor, self.name, columns, records, conflict) < len(records):
+                raise Busy(f"somebody inserts a row of {self.label} with a key that a peer sends")
 
     def rewrite(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
         """Update rows by taking all of them out first, so that they can swap unique values. All columns are kept."""
-        quote = self.connection.ops.quote_name
-        names = sorted(existing_columns(self.connection, self.options.model._meta.db_table))
-        plus = "+" if self.connection.vendor == "sqlite" else ""
+        columns = [self.quoted(column) for column in self._stored_columns]
         at = {codec.column: name for name, codec in self.codecs.items()}
+        plain = ", ".join(self.vendor.verbatim(column) for column in columns)
         records = []
         with self.connection.cursor() as cursor:
             for chunk in chunks(list(changes)):
                 cursor.execute(
-                    f"SELECT {self.key_column}, {', '.join(plus + quote(name) for name in names)} FROM {self.name} "
+                    f"SELECT {self.vendor.key_text(self.key_column)}, {plain} FROM {self.name} "
                     f"WHERE {self.key_column} IN ({marks(len(chunk))})",
                     list(chunk),
                 )
                 for key, *raw in cursor.fetchall():
                     values = changes[str(key)]
-                    for i, column in enumerate(names):
+                    for i, column in enumerate(self._stored_columns):
                         name = at.get(column, "")
                         if name in values:
                             convert = self.codecs[name].from_wire
                             raw[i] = convert(values[name]) if convert and values[name] is not None else values[name]
                     records.append(raw)
             self.delete(list(changes))
-            cursor.executemany(
-                f"INSERT INTO {self.name} ({', '.join(map(quote, names))}) VALUES ({marks(len(names))})", records
-            )
+            self.vendor.insert(cursor, self.name, columns, records)
 
     def update(self, key: str, values: Mapping[str, Any]) -> None:
         """Write these fields of one row."""
@@ -185,20 +202,3 @@ class ModelTable:
         field = self.options.model._meta.get_field(name)
         assert isinstance(field, models.Field)
         return field.get_db_prep_save(field.get_default(), self.connection)
-
-
-def existing_columns(connection: BaseDatabaseWrapper, table: str) -> set[str]:
-    """Return the columns that a table has in the database."""
-    with connection.cursor() as cursor:
-        return {column.name for column in connection.introspection.get_table_description(cursor, table)}
-
-
-def codec_factory(connection: BaseDatabaseWrapper) -> Any:
-    """Return ``field -> FieldCodec`` for the connection's database."""
-    if connection.vendor == "sqlite":
-        from p2p_replication.storage.codecs_sqlite import codec_for
-
-        return codec_for
-    raise ConfigurationError(
-        f"The database {connection.alias!r} is {connection.display_name}; replication runs on SQLite so far."
-    )

@@ -106,6 +106,11 @@ class MemoryHub:
     async def leave(self, member: Member) -> None:
         """Take a member out and close its connections."""
         self._members.remove(member)
+        for other in self._members:
+            # Its successor has gone, so it was no earlier start: somebody else lived under the same id.
+            if other.topic == member.topic and is_other_start(other.instance, member.instance):
+                other.superseded = any(self._supersedes(m, other) for m in self._members)
+                self._meet_everybody(other)
         links = self._unlink(member, "")
         ends = [
             end for link in links if link.ends for m, end in zip(link.members, link.ends, strict=True) if m is member
@@ -115,6 +120,10 @@ class MemoryHub:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _supersedes(self, one: Member, other: Member) -> bool:
+        later = self._members.index(one) > self._members.index(other)
+        return later and one.topic == other.topic and is_other_start(one.instance, other.instance)
 
     def _renamed(self, remote: RemotePeer) -> RemotePeer:
         peer_id = f"memory-{next(self._numbers)}"
@@ -129,7 +138,7 @@ class MemoryHub:
                 self._link(member, other)
 
     def _link(self, one: Member, other: Member) -> None:
-        if one.superseded or other.superseded:
+        if (one.superseded or other.superseded) and not is_other_start(one.instance, other.instance):
             return
         pair = frozenset((one, other))
         link = self._links.get(pair)

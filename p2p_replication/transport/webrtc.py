@@ -161,6 +161,7 @@ class WebRTCHandler(ConnectionHandler):
         for key, member in present.items():
             if key not in self._superseded:
                 self._link_to(member).seen_in_room(own_id, member)
+        self._take_back_superseded()
         early = list(self._early_signals)
         self._early_signals.clear()
         for signal in early:
@@ -199,6 +200,17 @@ class WebRTCHandler(ConnectionHandler):
         key = key_of(link.remote)
         if self._links.get(key) is link:
             del self._links[key]
+            self._take_back_superseded()
+
+    def _take_back_superseded(self) -> None:
+        """Who is still listed when its successor is gone was no earlier start: a copy lived under its id."""
+        living = [member.instance for member in self._members.values() if key_of(member) not in self._superseded]
+        living += [link.remote.instance for link in self._links.values()]
+        alone = {key for key in self._superseded if not any(is_other_start(key, other) for other in living)}
+        self._superseded -= alone
+        for member in self._members.values():
+            if key_of(member) in alone:
+                self._link_to(member).seen_in_room(self._own_id, member)
 
     def _supersede(self, present: Mapping[str, RemotePeer]) -> None:
         """Close the links to earlier starts of replicas of which a new start has come into the room."""

@@ -24,5 +24,5 @@ def release_lease(pool: int, holder: str) -> None:
     """Give a pool up: its peers are not connected any more."""
     if Pool.objects.filter(pk=pool, lease_holder=holder).update(lease_holder="", lease_until=None, signaling_state=""):
         Peer.objects.filter(pool_id=pool, state=PeerState.CONNECTED).update(
-            state=PeerState.GONE, in_sync=False, connected_since=None
+            state=PeerState.GONE, in_sync=False, connected_since=None, last_seen=timezone.now()
         )

@@ -12,8 +12,10 @@ from p2p_replication.exceptions import StaleReplica
 from p2p_replication.registry import registry
 from p2p_replication.storage.capture.installation import install
 from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.replica_identity import renew_identity
 from p2p_replication.storage.write_budget import WriteBudget
 from p2p_replication.transport import identity
+from p2p_replication.worker.clock_jumps import ClockJumps
 
 logger = logging.getLogger("p2p_replication.worker")
 
@@ -51,10 +53,18 @@ def install_capture() -> None:
         logger.warning("capture of %s was renewed: %s", label, found)
 
 
-def open_database() -> ReplicaDatabase:
+def take_new_identity(database: ReplicaDatabase) -> None:
+    """Make a replica of its own of a copied database, unless another worker on it has done so."""
+    if renew_identity(database.alias, database.replica_id, identity.generate_secret_key):
+        logger.warning("the replica %s goes on under a new identity", database.replica_id)
+
+
+def open_database(alias: str = DEFAULT_DB_ALIAS) -> ReplicaDatabase:
     settings = app_settings.current()
     return ReplicaDatabase(
+        alias,
         make_secret_key=identity.generate_secret_key,
         budget=WriteBudget(settings.WRITE_SLICE, settings.WRITE_PAUSE),
         max_clock_skew=settings.MAX_CLOCK_SKEW,
+        check_clocks=ClockJumps().check,
     )

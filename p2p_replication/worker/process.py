@@ -18,6 +18,8 @@ from p2p_replication.worker.supervisor import PoolSupervisor
 
 logger = logging.getLogger("p2p_replication.worker")
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 Display = Callable[[PoolSupervisor], Coroutine[Any, Any, None]]
 
 
@@ -36,14 +38,15 @@ class SyncWorker(Worker):  # type: ignore[misc]
         self._display = display
 
     def run(self) -> None:
-        """Serve until SIGINT or SIGTERM."""
+        """Serve until SIGINT or SIGTERM; once it ends, both are ignored for the rest of the process."""
         asyncio.run(self.handle())
 
     async def handle(self) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, stop.set)
+        # Not the loop's own handlers: it would take them back before the process is over.
+        for number in ENDING_SIGNALS:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
         supervisor = PoolSupervisor(self._stats_file)
         parts: list[Coroutine[Any, Any, None]] = [supervisor.run(), *(self._listen(c) for c in self.channels)]
         if self._display is not None:
@@ -55,7 +58,8 @@ class SyncWorker(Worker):  # type: ignore[misc]
             for task in done - {stopping}:
                 task.result()
         finally:
-            # A second signal must not cut the goodbye short.
+            for number in ENDING_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
             for task in [*tasks, stopping]:
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)

@@ -96,6 +96,8 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
         heartbeat=settings.HEARTBEAT_INTERVAL,
         timeout=settings.PEER_TIMEOUT,
         max_clock_skew=settings.MAX_CLOCK_SKEW,
+        # A worker looks at its leases every third of their time.
+        copy_grace=settings.LEASE_TTL / 3 + 2.5,
     )
     options = sorted((label, part.declaration, part.batch_size, part.push_rows) for label, part in parts.items())
     return setup, repr((pool.generation, pool.connection_handler, pool.is_peer_valid, options))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from django.db import DatabaseError
 
 from p2p_replication.conf import app_settings
-from p2p_replication.exceptions import StaleReplica
+from p2p_replication.exceptions import CopiedReplica, StaleReplica
 from p2p_replication.models.pool import PoolError
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
@@ -27,9 +27,11 @@ from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
 from p2p_replication.worker.leases import release_lease, take_lease
-from p2p_replication.worker.opening import check_migrations, install_capture, open_database
+from p2p_replication.worker.loops import run_loops
+from p2p_replication.worker.opening import check_migrations, install_capture, open_database, take_new_identity
+from p2p_replication.worker.requests import RequestServer
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
-from p2p_replication.worker.wakeups import SQLiteWakeups
+from p2p_replication.worker.wakeups import wakeups_of
 
 logger = logging.getLogger("p2p_replication.worker")
 
@@ -97,12 +99,12 @@ class PoolSupervisor:
             while True:
                 await self._open()
                 try:
-                    async with asyncio.TaskGroup() as tasks:
-                        for loop in self._loops():
-                            tasks.create_task(self._persistently(loop), name=f"p2p{loop.__name__}")
-                except* StaleReplica as stale:
-                    logger.warning("opening the database anew: %s", stale.exceptions[0])
+                    await run_loops({f"p2p{loop.__name__}": self._persistently(loop) for loop in self._loops()})
+                except StaleReplica as stale:
+                    logger.warning("opening the database anew: %s", stale)
                     await self._stop_pools()
+                    if isinstance(stale, CopiedReplica):
+                        await self.thread.run(take_new_identity, self.database)
         finally:
             PoolSupervisor.current = None
             await self._stop_pools()
@@ -110,12 +112,14 @@ class PoolSupervisor:
             await self._write_stats()
 
     def _loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        return [self._post, self._supervise, self._show, self._retry_parked, self._watch, self._heed]
+        loops = [self._post, self._supervise, self._show, self._retry_parked, self._serve_requests]
+        return [*loops, self._watch, self._heed]
 
     async def _open(self) -> None:
         await self.thread.run(check_migrations)
         await self.thread.run(install_capture)
         await self.thread.open(open_database)
+        self._stale = asyncio.Queue()  # What pools have said of the database that was open before counts no more.
         for stream in self.database.streams.values():
             await self.thread.run(adopt_known_fields, self.database, stream)
         await self.thread.run(declare_registered_pools)
@@ -134,15 +138,9 @@ class PoolSupervisor:
     # -- loops -----------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        settings = app_settings.current()
-        await SQLiteWakeups(
-            # Asked in its thread: connections belong to threads.
-            await self.thread.run(lambda: str(self.database.connection.settings_dict["NAME"])),
-            self.wake,
-            poll=settings.POLL_INTERVAL,
-            poll_watched=settings.POLL_INTERVAL_WATCHED,
-            watch=settings.FILE_WATCHER,
-        ).run()
+        # Made in the database's thread: connections belong to threads.
+        wakeups = await self.thread.run(lambda: wakeups_of(self.database.connection, self.wake))
+        await wakeups.run()
 
     async def _heed(self) -> None:
         """Raise what a pool has found out about the database."""
@@ -219,6 +217,12 @@ class PoolSupervisor:
                 await running.pool.adopt_loose_rows()
             await asyncio.sleep(0.25)
 
+    async def _serve_requests(self) -> None:
+        def pools() -> dict[int, LivePool]:
+            return {number: running.pool for number, running in self.running.items()}
+
+        await RequestServer(self.thread, pools).run()
+
     # -- changes -----------------------------------------------------------------------------------------------------
 
     def _models_changed(self, labels: set[str]) -> None:
@@ -242,7 +246,8 @@ class PoolSupervisor:
             self._stopped_totals[i] += count
         # Who has lost the lease has nothing to tell any more: the pool's peers are its successor's.
         if await self.thread.run(take_lease, number, self.holder, app_settings.LEASE_TTL):
-            await running.pool.reporter.write(running.pool.replicators)
+            with contextlib.suppress(StaleReplica):
+                await running.pool.reporter.write(running.pool.replicators)
             await self.thread.run(release_lease, number, self.holder)
         logger.info("pool %s has stopped", running.pool.setup.topic)
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from tests.databases import Database, SQLiteFile
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPIC = "field-team"
@@ -88,7 +89,7 @@ class Process:
 class Server:
     """A Daphne process with the signaling consumer, on a database of its own."""
 
-    def __init__(self, folder: Path, database: Path) -> None:
+    def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"ws://127.0.0.1:{self.port}/p2p/signaling/"
@@ -105,14 +106,25 @@ class Server:
 
 
 class Node:
-    """A replica: a database file, and a worker process while it runs."""
+    """A replica: a database, and a worker process while it runs.
 
-    def __init__(self, name: str, database: Path, server: Server, **options: Any) -> None:
+    Args:
+        folder: where its log lies.
+    """
+
+    def __init__(self, name: str, database: Database, server: Server, folder: Path, **options: Any) -> None:
         self.name = name
-        self.path = database
-        self.stats = database.with_suffix(".stats")
+        self.site = database
+        self.log = folder / f"{name}.log"
+        self.stats = folder / f"{name}.stats"
         self.environment = environment(database, url=server.url, token=server.token, options={"NAME": name, **options})
         self.worker: Process | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file of a node on SQLite."""
+        assert isinstance(self.site, SQLiteFile)
+        return self.site.path
 
     def declare(self, models: tuple[str, ...] = MODELS) -> None:
         run_python(_DECLARE.format(models=models, topic=TOPIC), self.environment)
@@ -120,7 +132,7 @@ class Node:
     def start(self, *arguments: str) -> None:
         self.worker = Process(
             ["-m", "django", "runp2psync", "--stats-file", str(self.stats), *arguments],
-            self.environment, self.path.with_suffix(".log"),
+            self.environment, self.log,
         )  # fmt: skip
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -141,10 +153,12 @@ class Node:
         return totals
 
     def sql(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.path, timeout=20)) as connection:
-            rows = connection.execute(statement, parameters).fetchall()
-            connection.commit()
-            return rows
+        """Run a statement (with %s marks) on a connection that is not Django's."""
+        with closing(self.site.connect()) as connection:
+            if self.site.vendor == "sqlite":
+                statement = statement.replace("%s", "?")
+            cursor = connection.execute(statement, parameters)
+            return list(cursor.fetchall()) if cursor.description else []
 
     def count(self, table: str = "testapp_note") -> int:
         return int(self.sql(f"SELECT COUNT(*) FROM {table}")[0][0])
@@ -158,16 +172,25 @@ class Node:
         return run_python("import django\ndjango.setup()\n" + code, self.environment)
 
 
-def environment(database: Path, url: str = "", token: str = "", options: Any = None) -> dict[str, str]:
+def environment(database: Database, url: str = "", token: str = "", options: Any = None) -> dict[str, str]:
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "PYTHONPATH": str(ROOT),
-        "P2P_TEST_DB": str(database),
+        "P2P_TEST_DATABASE": json.dumps(_durable(database)),
         "P2P_TEST_SIGNALING_URL": url,
         "P2P_TEST_TOKEN": token,
         "P2P_TEST_OPTIONS": json.dumps(options or {}),
     }
+
+
+def _durable(database: Database) -> dict[str, Any]:
+    """Return the settings of a database as a real project has them."""
+    settings = database.settings()
+    if database.vendor == "sqlite":
+        init = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+        settings = {**settings, "OPTIONS": {**settings["OPTIONS"], "init_command": init}}
+    return settings
 
 
 def run_python(code: str, env: dict[str, str]) -> str:

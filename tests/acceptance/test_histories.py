@@ -101,7 +101,7 @@ def test_flush_on_one_node_deletes_nothing_elsewhere(node: Callable[..., Node], 
     until(lambda: a.count() == 21, "live rows arrive")
     both_stopped(a, b)
     assert equal(a, b)
-    assert "Traceback" not in a.path.with_suffix(".log").read_text()
+    assert "Traceback" not in a.log.read_text()
 
 
 _STATE = """
@@ -148,7 +148,7 @@ def test_migrating_while_the_worker_runs_loses_nothing_and_wedges_nothing(
     assert a.worker is not None
     until(lambda: told(a) or arrived(b), "rows arrive, or the worker says why not")
     if not a.worker.alive:
-        output = a.path.with_suffix(".log").read_text()
+        output = a.log.read_text()
         assert "Traceback" not in output, output[-3000:]
         a.kill()
         a.start()
@@ -166,7 +166,7 @@ def test_migrating_an_app_that_does_not_replicate_disturbs_nothing(node: Callabl
     a.django(IMPORT + "Note.objects.create(title='after the migration')")
     until(lambda: b.count() == 1, "the row arrives")
     both_stopped(a, b)
-    assert "Traceback" not in a.path.with_suffix(".log").read_text()
+    assert "Traceback" not in a.log.read_text()
 
 
 def with_migrations(node: Node, folder: Path) -> None:

@@ -75,7 +75,7 @@ def test_wait_in_sync_right_after_the_first_declaration_waits_for_the_worker(nod
     a, b = node("a", declared=False), node("b")
     a.start()
     b.start()
-    until(lambda: "start " in a.path.with_suffix(".log").read_text(), "a's worker is up")
+    until(lambda: "start " in a.log.read_text(), "a's worker is up")
     assert a.django(WAIT.format(title="first", timeout=20)).strip() == "in sync"
     assert b.count() == 1
 

@@ -12,7 +12,7 @@ from django.db import connection
 
 from p2p_replication.models import ChangeLogEntry, Gap, Stream
 from p2p_replication.registry import registry
-from tests.conftest import attach, detach
+from tests.databases import SQLiteFile, attach, detach
 from tests.replicas import TestReplica
 from tests.testapp.models import Note
 
@@ -116,7 +116,7 @@ def test_an_unknown_database_is_named() -> None:
 
 
 def test_a_database_without_our_tables_is_named(tmp_path, django_db_blocker) -> None:
-    attach("empty", tmp_path / "empty.sqlite3")
+    attach("empty", SQLiteFile(tmp_path / "empty.sqlite3"))
     try:
         with django_db_blocker.unblock(), pytest.raises(CommandError, match=r"no tables .* run manage.py migrate"):
             run("rescan", "--database", "empty")

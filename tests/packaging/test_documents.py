@@ -33,6 +33,14 @@ def described(document: str) -> set[str]:
     return {name for cell in first_cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
+def test_the_faults_that_others_had_are_tests() -> None:
+    table = text("docs/guarantees.md").partition("## Faults that others had")[2]
+    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", table)
+    assert len(named) > 15
+    for file, name in named:
+        assert f"def {name}" in text(f"tests/{file}"), f"{file}::{name}"
+
+
 def test_every_setting_is_described() -> None:
     missing = {field.name for field in fields(AppSettings)} - described("docs/settings.md")
     assert not missing, "docs/settings.md"
@@ -74,7 +82,8 @@ def test_every_message_is_described_with_its_fields() -> None:
     protocol = text("docs/protocol.md")
     for number, message in TYPES.items():
         name = message.__name__.upper()
-        row = next(line for line in protocol.splitlines() if re.match(r"\| [\d, ]+\|", line) and name in line)
+        rows = [line for line in protocol.splitlines() if re.match(r"\| [\d, ]+\|", line)]
+        row = next(line for line in rows if re.search(rf"\b{name}\b", line))
         assert str(number) in row.split("|")[1], name
         assert re.findall(r"`(\w+)`", row) == list(message.__struct_fields__), name
 

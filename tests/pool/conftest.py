@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from p2p_replication.transport.memory import MemoryHub
+from tests.databases import Database
 from tests.live_replicas import LiveReplica
 
 
@@ -21,13 +21,13 @@ def hub(settings: Any) -> MemoryHub:
 
 @pytest.fixture
 async def live(
-    hub: MemoryHub, new_file: Callable[[str], Path], django_db_blocker
+    hub: MemoryHub, new_database: Callable[[str], Database], django_db_blocker
 ) -> AsyncIterator[Callable[..., LiveReplica]]:
     """``live(name)``: a replica in this process, its worker not started yet."""
     made: list[LiveReplica] = []
 
-    def make(name: str, path: Path | None = None) -> LiveReplica:
-        replica = LiveReplica(name, path or new_file(name))
+    def make(name: str, site: Database | None = None) -> LiveReplica:
+        replica = LiveReplica(name, site or new_database(name))
         made.append(replica)
         return replica
 

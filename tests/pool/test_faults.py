@@ -17,7 +17,7 @@ from django.db import transaction
 from p2p_replication.models import ChangeLogEntry, Declaration, Peer, PeerState, Pool
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.transport.memory import MemoryHub
-from tests.live_replicas import LABELS, TOPIC, LiveReplica, declare, equal, linked, until, use_file
+from tests.live_replicas import LABELS, TOPIC, LiveReplica, declare, equal, linked, until, use_database
 from tests.testapp.models import Book, Note, Shelf
 
 Live = Callable[..., LiveReplica]
@@ -103,7 +103,7 @@ async def test_a_change_is_told_even_if_nobody_waits_for_its_end_any_more(live: 
     replica = live("a")
     await replica.start()
     assert replica.supervisor is not None
-    await thread.run(use_file, replica.path)
+    await thread.run(use_database, replica.site)
     thread.database = replica.supervisor.database
     began = asyncio.Event()
     loop = asyncio.get_running_loop()

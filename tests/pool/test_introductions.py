@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from p2p_replication.models import Peer, PeerState, Replica
@@ -116,34 +114,6 @@ async def test_a_known_replica_with_another_key_is_refused(live: Live) -> None:
     await a.do(Peer.objects.filter(replica_id=b_id).delete)
     await linked(a, b)
     await until(a.count, "after the peer's row is deleted, the new key is let in")
-
-
-async def test_a_copied_database_is_refused_until_it_gets_an_identity_of_its_own(live: Live, tmp_path: Path) -> None:
-    a = live("a")
-    await a.start()
-    await a.stop()
-    await a.sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    copied = tmp_path / "copied.sqlite3"
-    shutil.copy(a.path, copied)
-    b = live("b", copied)
-    await a.start()
-    await b.start()
-    await a.create(title="from a")
-    await connect_again(a, b)
-
-    async def told(replica: LiveReplica) -> bool:
-        return any("is a copy of the other" in text and "Delete the row" in text for text in await replica.errors())
-
-    await until(lambda: told(a), "the original says what has happened and what to do")
-    await until(lambda: told(b), "the copy says so, too")
-    assert await b.count() == 0
-    await a.stop()
-    await b.stop()
-    await b.do(Replica.objects.all().delete)
-    await a.start()
-    await b.start()
-    await linked(a, b)
-    await until(b.count, "the copy has become a replica of its own")
 
 
 async def test_clocks_that_differ_are_told_to_both(live: Live, monkeypatch: Any) -> None:

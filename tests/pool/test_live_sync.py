@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from p2p_replication.models import PeerState
 from p2p_replication.transport.memory import MemoryHub
 from tests.live_replicas import LiveReplica, equal, linked, until
@@ -13,6 +15,7 @@ from tests.testapp.models import Note
 Live = Callable[..., LiveReplica]
 
 
+@pytest.mark.on("sqlite", "mixed")
 async def test_two_replicas_sync_both_ways(live: Live) -> None:
     a, b = live("a"), live("b")
     await a.do(Note.objects.bulk_create, [Note(title=f"a{i}") for i in range(300)])
@@ -23,6 +26,7 @@ async def test_two_replicas_sync_both_ways(live: Live) -> None:
     assert await a.count() == 500
 
 
+@pytest.mark.on("sqlite", "mixed")
 async def test_a_live_write_crosses_by_push_and_is_sent_once(live: Live) -> None:
     a, b = live("a"), live("b")
     await a.start()
@@ -38,6 +42,7 @@ async def test_a_live_write_crosses_by_push_and_is_sent_once(live: Live) -> None
     assert b.traffic() == (1, 1)
 
 
+@pytest.mark.on("sqlite", "mixed")
 async def test_a_third_relays_between_two_that_have_no_path(live: Live, hub: MemoryHub) -> None:
     a, b, c = live("a"), live("b"), live("c")
     await c.start()
@@ -56,6 +61,7 @@ async def test_a_third_relays_between_two_that_have_no_path(live: Live, hub: Mem
     assert len(a.links) == len(c.links) == 1
 
 
+@pytest.mark.on("sqlite", "mixed")
 async def test_a_change_crosses_to_each_of_four_replicas_about_once(live: Live) -> None:
     replicas = [live(name) for name in "abcd"]
     for replica in replicas:
@@ -69,6 +75,7 @@ async def test_a_change_crosses_to_each_of_four_replicas_about_once(live: Live) 
     assert received <= 1.2 * 20 * 3, f"{received} rows received for 60 needed"
 
 
+@pytest.mark.on("sqlite", "mixed")
 async def test_cut_and_heal_sends_nothing_again(live: Live, hub: MemoryHub) -> None:
     a, b = live("a"), live("b")
     await a.do(Note.objects.bulk_create, [Note(title=f"n{i}") for i in range(400)])
@@ -85,6 +92,7 @@ async def test_cut_and_heal_sends_nothing_again(live: Live, hub: MemoryHub) -> N
         assert a.traffic()[1] <= 1, "a row that b had was sent again"
 
 
+@pytest.mark.on("sqlite", "mixed")
 async def test_silence_ends_a_link_and_healing_brings_everything(live: Live, hub: MemoryHub, settings: Any) -> None:
     settings.P2P_REPLICATION = {**settings.P2P_REPLICATION, "HEARTBEAT_INTERVAL": 0.3, "PEER_TIMEOUT": 1.0}
     a, b = live("a"), live("b")
@@ -100,6 +108,7 @@ async def test_silence_ends_a_link_and_healing_brings_everything(live: Live, hub
     assert await a.count() == 2
 
 
+@pytest.mark.on("sqlite", "mixed")
 async def test_children_that_came_before_their_parent_are_retried_when_it_comes(live: Live) -> None:
     a, b = live("a"), live("b")
     shelf = await a.create("testapp.Shelf", name="s")
@@ -116,6 +125,7 @@ async def test_children_that_came_before_their_parent_are_retried_when_it_comes(
     assert await b.parked() == 0
 
 
+@pytest.mark.on("sqlite", "mixed")
 async def test_rows_of_peers_tell_what_is_true(live: Live) -> None:
     """Connected and counted while the peer is there; counted to the last row, and gone, when it has left."""
     a, b = live("a"), live("b")

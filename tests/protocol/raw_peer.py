@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, pack_rows
 from p2p_replication.protocol.framing import Decoder, Encoder
-from p2p_replication.protocol.introduction import SessionConfig, auth_payload
+from p2p_replication.protocol.introduction import DIGESTS, SessionConfig, auth_payload
 from p2p_replication.protocol.messages import (
     PROTOCOL_VERSION,
     Auth,
@@ -58,7 +58,15 @@ class RawPeer:
         self.session = Session(config(**changes), now)
         self.own = config("peer", local_fingerprint=THEIRS, remote_fingerprint=OURS)
         self.hello = Hello(
-            PROTOCOL_VERSION, self.own.replica_id, self.own.public_key, self.own.nonce, "peer", "peer", 0, [OFFER]
+            PROTOCOL_VERSION,
+            self.own.replica_id,
+            self.own.public_key,
+            self.own.nonce,
+            "peer",
+            "peer",
+            0,
+            [OFFER],
+            [DIGESTS],
         )
         self.said: list[Message] = []
         self.effects: list[fx.Effect] = []

@@ -12,6 +12,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.msgpack import Ext
 
 from p2p_replication.protocol.framing import (
     COMPRESSED,
@@ -26,11 +27,14 @@ from p2p_replication.protocol.framing import (
     RemoteProtocolError,
 )
 from p2p_replication.protocol.messages import (
+    BYTES,
     TYPES,
     Ack,
     Auth,
     Bye,
     Changes,
+    Digest,
+    DigestRequest,
     Error,
     Hello,
     Message,
@@ -55,6 +59,8 @@ MESSAGES: list[Message] = [
     Pong(-1),
     Error("code", "text", "m"),
     Bye(""),
+    DigestRequest("m", 1, [0, 1023]),
+    Digest("m", 1, {"o": 1}, "", "not yet", b"s" * 32, ["k", 7, Ext(BYTES, b"k")], b"h" * 48, True, 3),
 ]
 
 

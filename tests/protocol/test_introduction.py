@@ -7,7 +7,7 @@ import pytest
 
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.conversation import shown
-from p2p_replication.protocol.introduction import auth_payload
+from p2p_replication.protocol.introduction import auth_payload, takes_new_identity
 from p2p_replication.protocol.messages import Ack, Auth, Bye, Error, ModelOffer, Ping, Pong, Request, State
 from p2p_replication.protocol.session import Phase, Session
 from tests.protocol.raw_peer import OFFER, OURS, THEIRS, RawPeer, config
@@ -41,6 +41,15 @@ def test_two_replicas_introduce_each_other():
     assert a.phase is b.phase is Phase.INTRODUCED
     introduced = [effect for effects in seen for effect in effects if isinstance(effect, fx.PeerIntroduced)]
     assert [effect.hello.name for effect in introduced] == ["b", "a"]
+
+
+@pytest.mark.parametrize("starts", [("1", "2"), ("2", "1"), ("same", "same"), ("", "1")])
+def test_of_a_replica_and_its_living_copy_exactly_one_takes_a_new_identity(starts):
+    """Both decide alone, by the later start; of a cloned machine, where both run under one, by the nonces."""
+    ours, theirs = (config("a", start=start, nonce=bytes([n]) * 32) for n, start in enumerate(starts))
+    decisions = [takes_new_identity(ours, theirs.hello()), takes_new_identity(theirs, ours.hello())]
+    assert sorted(decisions) == [False, True]
+    assert decisions[0] == (starts[0] > starts[1])
 
 
 @pytest.mark.parametrize(

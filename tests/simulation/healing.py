@@ -7,7 +7,8 @@ from p2p_replication.protocol.version_vector import covers, joined
 from tests.simulation.links import are_connected
 from tests.simulation.machine import RETRY, Machine
 from tests.simulation.oracle import SimulationFault, is_kept
-from tests.simulation.storage_model import LOOSE_GRACE, Status
+from tests.simulation.storage_content import Status
+from tests.simulation.storage_model import LOOSE_GRACE
 from tests.simulation.surroundings import STEADY
 from tests.simulation.world import World
 

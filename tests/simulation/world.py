@@ -9,7 +9,8 @@ from tests.simulation.links import End, are_connected, connect
 from tests.simulation.machine import Machine
 from tests.simulation.oracle import Oracle
 from tests.simulation.pool_member import PoolMember
-from tests.simulation.storage_model import Content, StorageModel
+from tests.simulation.storage_content import Content
+from tests.simulation.storage_model import StorageModel
 from tests.simulation.surroundings import STEADY, Pace, Surroundings
 
 NAMES = "ABCDEFGHIJKL"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,29 +32,28 @@ class StorageReplica(TestReplica):
     def entries(self, label: str) -> dict[str, LedgerEntry]:
         return {e.key: e for e in LedgerEntry.objects.using(self.alias).filter(stream=self.stream(label).id)}
 
+    def keys(self, label: str) -> set[str]:
+        """The keys of a table's rows, as the ledger has them."""
+        table = self.stream(label).table
+        return {key for (key,) in self.sql(f"SELECT {table.key_text('t')} FROM {table.name} t")}
+
     def log(self) -> list[tuple[int, int]]:
         """``(operation, columns)`` of what waits in the change log."""
         return self.sql("SELECT operation, columns FROM p2p_replication_changelogentry ORDER BY id")
 
     def raw(self, label: str) -> list[Any]:
-        """The whole table as SQL literals, so that type and bytes count."""
-        model = self.stream(label).table.options.model
-        columns = [f'quote("{f.column}"), typeof("{f.column}")' for f in model._meta.concrete_fields]
-        with closing(sqlite3.connect(self.path)) as connection:
-            rows = connection.execute(f'SELECT {", ".join(columns)} FROM "{model._meta.db_table}"').fetchall()
-        return sorted(rows)
+        """The whole table as literals, so that type and bytes count."""
+        return self.site.raw(self.stream(label).table.options.model)
+
+    def canonical(self, label: str) -> list[str]:
+        """The whole table in canonical form, which is the same on every database."""
+        table = self.stream(label).table
+        rows = table.read(list(self.keys(label)))
+        return sorted(repr((table.key_to_wire(key), row)) for key, row in rows.items())
 
     def outside(self, *statements: Any) -> None:
         """Run statements, ``sql`` or ``(sql, params)``, in a connection that has nothing of Django's registered."""
-        with closing(sqlite3.connect(self.path, timeout=5)) as connection:
-            for statement in statements:
-                connection.execute(*((statement,) if isinstance(statement, str) else statement))
-            connection.commit()
-
-    def backup(self, path: Path) -> Path:
-        with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(path)) as target:
-            source.backup(target)
-        return path
+        self.site.outside(*statements)
 
 
 def meet(*replicas: TestReplica, labels: tuple[str, ...] = LABELS, rounds: int = 2) -> None:
@@ -73,3 +69,9 @@ def meet(*replicas: TestReplica, labels: tuple[str, ...] = LABELS, rounds: int =
 @pytest.fixture
 def replica_class() -> type[TestReplica]:
     return StorageReplica
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that does not say otherwise on both databases."""
+    if "vendor" in metafunc.fixturenames and metafunc.definition.get_closest_marker("on") is None:
+        metafunc.parametrize("vendor", ("sqlite", "postgresql"))

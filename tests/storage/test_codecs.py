@@ -41,7 +41,8 @@ PROPER = {
     "span": st.timedeltas(datetime.timedelta(days=-100_000_000), datetime.timedelta(days=100_000_000)),
     "blob": st.binary(),
     "data": st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        # Above 1e16 a number is written with an exponent; jsonb makes an integer of that, so it becomes one everywhere.
+        st.none() | st.booleans() | st.integers() | st.floats(-1e15, 1e15) | st.text(),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
         max_leaves=8,
     ),
@@ -64,6 +65,7 @@ def one(replica):
     return a
 
 
+@pytest.mark.on("sqlite")
 @pytest.mark.parametrize("name", COLUMNS)
 def test_reading_what_was_written_for_a_wire_value_gives_that_value(one, name):
     """The law, for every value that a table can hold at all: raw -> wire -> raw -> wire."""
@@ -80,7 +82,7 @@ def test_reading_what_was_written_for_a_wire_value_gives_that_value(one, name):
         except Exception as error:
             assert "CHECK" in str(error)  # JSON, and nothing else, has one
             return
-        ((key, row),) = table.read([k for (k,) in one.sql("SELECT id FROM testapp_sample")]).items()
+        ((key, row),) = table.read(list(one.keys("testapp.Sample"))).items()
         table.update(key, {name: row[index]})
         again = table.read([key])[key]
         assert same_value(row[index], again[index]), (raw, row[index], again[index])
@@ -89,6 +91,15 @@ def test_reading_what_was_written_for_a_wire_value_gives_that_value(one, name):
     check()
 
 
+def held(replica, name, vendor=""):
+    """What a column holds, in type and bits; of JSON the value counts, not how it is written, and so it does
+    between two kinds of databases."""
+    if name != "data" and vendor != "mixed":
+        return replica.raw("testapp.Sample")
+    return replica.canonical("testapp.Sample")
+
+
+@pytest.mark.on("sqlite")
 @pytest.mark.parametrize("name", COLUMNS)
 def test_raw_values_of_any_kind_arrive_in_type_and_bits(replica, name):
     a, b = replica("a"), replica("b")
@@ -109,30 +120,38 @@ def test_raw_values_of_any_kind_arrive_in_type_and_bits(replica, name):
         connection.commit()
     assert len(a.raw("testapp.Sample")) > 20
     meet(a, b, labels=SAMPLE)
-    mine, theirs = a.raw("testapp.Sample"), b.raw("testapp.Sample")
+    mine, theirs = held(a, name), held(b, name)
     assert [m for m, t in zip(mine, theirs, strict=True) if m != t] == []
 
 
+@pytest.mark.on("sqlite", "postgresql", "mixed")
 @pytest.mark.parametrize("name", COLUMNS)
-def test_proper_values_of_django_arrive_as_they_are(replica, name):
+def test_proper_values_of_django_arrive_as_they_are(replica, vendor, name):
+    """In both directions, whatever databases the two have."""
     a, b = replica("a"), replica("b")
     values: list = []
 
     @on_one_table
     @given(PROPER[name])
     def collect(found):
-        values.append(found)
+        # PostgreSQL has no text with a NUL; that such a row is parked is another test's subject.
+        if "\x00" not in str(found) and "\\x00" not in repr(found):
+            values.append(found)
 
     collect()
-    Sample.objects.using("a").bulk_create(Sample(**{name: value}) for value in [*values, None])
+    for replica_, part in ((a, values[::2]), (b, [*values[1::2], None])):
+        Sample.objects.using(replica_.alias).bulk_create(Sample(**{name: value}) for value in part)
     meet(a, b, labels=SAMPLE)
-    assert a.raw("testapp.Sample") == b.raw("testapp.Sample")
+    assert a.parked() == b.parked() == 0
+    assert held(a, name, vendor) == held(b, name, vendor)
     ours, theirs = (
         dict(Sample.objects.using(alias).values_list("pk", name)) for alias in ("a", "b")
     )  # fmt: skip
-    assert repr(ours) == repr({key: theirs[key] for key in ours})
+    theirs = {key: theirs[key] for key in ours}
+    assert ours == theirs if name == "data" else repr(ours) == repr(theirs)
 
 
+@pytest.mark.on("sqlite", "postgresql")
 def test_json_null_sql_null_and_empty_text_stay_apart(replica):
     a, b = replica("a"), replica("b")
     a.sql("INSERT INTO testapp_sample (id, data, text) VALUES (%s, 'null', '')", [uuid7().hex])
@@ -153,7 +172,7 @@ def test_the_canonical_form_does_not_depend_on_how_a_value_was_stored(one):
         ref=uuid.UUID(int=7), data={"a": 1}, blob=b"\x00", real=1, whole=1, text="t",
     )  # fmt: skip
     table = one.stream("testapp.Sample").table
-    (row,) = table.read([k for (k,) in one.sql("SELECT id FROM testapp_sample")]).values()
+    (row,) = table.read(list(one.keys("testapp.Sample"))).values()
     assert dict(zip(table.names, row, strict=True)) == {
         "amount": "5.0000", "flag": True, "moment": "2024-01-02 03:04:05.000006", "day": "2024-01-02",
         "clock": "03:04:00", "span": 1_000_000, "ref": uuid.UUID(int=7).bytes, "data": json.dumps({"a": 1}),
@@ -162,6 +181,7 @@ def test_the_canonical_form_does_not_depend_on_how_a_value_was_stored(one):
     assert [type(v) for v in row] == [type(v) for v in dict(zip(table.names, row, strict=True)).values()]
 
 
+@pytest.mark.on("sqlite")
 def test_a_replication_needs_no_python_object_of_the_model(replica):
     """Values that Django itself can't read pass through, and the row beside them can be read."""
     a, b = replica("a"), replica("b")

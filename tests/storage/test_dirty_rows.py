@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 from django.db import connections
 
 from p2p_replication.protocol.changes import unpack_rows
@@ -18,14 +15,12 @@ class WriteBeforeSnapshot:
     """Another process commits a write just before a snapshot begins, so many times."""
 
     def __init__(self, replica, statement: str, times: int = 1) -> None:
-        self.path, self.statement, self.times = replica.path, statement, times
+        self.replica, self.statement, self.times = replica, statement, times
 
     def __call__(self, execute, sql, params, many, context):
-        if sql == "BEGIN" and self.times:
+        if sql == self.replica.database.vendor.begin_snapshot and self.times:
             self.times -= 1
-            with closing(sqlite3.connect(self.path, timeout=20)) as other:
-                other.execute(self.statement)
-                other.commit()
+            self.replica.outside(self.statement)
         return execute(sql, params, many, context)
 
 

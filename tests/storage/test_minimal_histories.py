@@ -106,15 +106,15 @@ def test_a_row_with_a_waiting_log_entry_is_not_read_under_its_old_version(replic
 
 
 @pytest.mark.parametrize("meets_first", [False, True])
-def test_a_restored_backup_is_a_replica_that_is_behind(replica, tmp_path, meets_first):
+def test_a_restored_backup_is_a_replica_that_is_behind(replica, meets_first):
     """M5: what it wrote after the backup comes back from others; what it writes after the restore reaches them."""
     a, b = replica("a"), replica("b")
     coin(a, "1")
-    path = a.backup(tmp_path / "backup.sqlite3")
+    backup = a.site.copy("backup")
     coin(a, "2")
     coin(a, "3")
     b.pull(a, COIN)
-    restored = replica("restored", path)
+    restored = replica("restored", backup)
     if meets_first:
         restored.pull(b, COIN)
     for code in "456789":
@@ -124,30 +124,30 @@ def test_a_restored_backup_is_a_replica_that_is_behind(replica, tmp_path, meets_
     assert Coin.objects.using("b").count() == 9
 
 
-def test_a_restored_receiver_gets_what_it_forgot(replica, tmp_path):
+def test_a_restored_receiver_gets_what_it_forgot(replica):
     a, b = replica("a"), replica("b")
     coin(a, "1")
     b.pull(a, COIN)
-    path = b.backup(tmp_path / "backup.sqlite3")
+    backup = b.site.copy("backup")
     coin(a, "2")
     b.pull(a, COIN)
     coin(b, "from b")
     a.pull(b, COIN)
-    restored = replica("restored", path)
+    restored = replica("restored", backup)
     meet(a, restored, labels=COIN)
     assert a.raw("testapp.Coin") == restored.raw("testapp.Coin")
     assert Coin.objects.using("restored").count() == 3
 
 
-def test_a_cursor_beyond_a_restored_backup_skips_nothing(replica, tmp_path):
+def test_a_cursor_beyond_a_restored_backup_skips_nothing(replica):
     """The sender restores a backup of the running start: the peers' cursors of that start reach too far."""
     a, b = replica("a"), replica("b")
     coin(a, "1")
-    path = a.backup(tmp_path / "backup.sqlite3")
+    backup = a.site.copy("backup")
     for i in range(20):
         coin(a, f"lost{i}")
     b.pull(a, COIN)
-    restored = replica("restored", path)
+    restored = replica("restored", backup)
     for i in range(5):
         coin(restored, f"new{i}")
     b.pull(restored, COIN)
@@ -157,7 +157,7 @@ def test_a_cursor_beyond_a_restored_backup_skips_nothing(replica, tmp_path):
     assert restored.sent_rows == sent
 
 
-def test_a_cursor_of_an_unknown_start_begins_anew(replica, new_file):
+def test_a_cursor_of_an_unknown_start_begins_anew(replica):
     """The sender's database is another one under the same replica id, or was emptied."""
     a, b = replica("a"), replica("b")
     for code in "123":
@@ -197,7 +197,7 @@ def test_a_row_that_is_written_at_every_snapshot_is_never_sent_stale(replica):
 
     def write_first(execute, sql, params, many, context):
         nonlocal writes
-        if sql == "BEGIN" and writes < 12:
+        if sql == a.database.vendor.begin_snapshot and writes < 12:
             writes += 1
             a.outside("UPDATE testapp_coin SET rate = rate + 1 WHERE code = '3'")
         return execute(sql, params, many, context)

@@ -199,6 +199,29 @@ class HandlerAcceptance:
         await ended(old)
         assert [connection.remote.instance for connection in a.open] == ["b:2"]
 
+    async def test_two_living_starts_of_one_replica_meet_each_other(self, members: Members) -> None:
+        """One of them is a copy, and only between themselves they can find that out."""
+        original, copied = members.start("b:1"), members.start("b:2")
+        await original.connection_to("b:2")
+        await copied.connection_to("b:1")
+
+    @pytest.mark.parametrize("joined_before", [False, True])
+    async def test_a_start_whose_later_one_leaves_was_alive_and_is_found_again(
+        self, members: Members, joined_before: bool
+    ) -> None:
+        """Whoever of a copy and its original goes on under another id: its place is not the other one's."""
+        other = members.start("c:1") if joined_before else None
+        original = members.start("b:1")
+        a = members.start("a:1")
+        await a.connection_to("b:1")
+        copied = members.start("b:2")
+        await a.connection_to("b:2")
+        await copied.stop()
+        for member in [a] if other is None else [a, other]:
+            connection = await member.connection_to("b:1")
+            await original.connection_to(member.handler.config.instance)
+            assert connection.remote.instance == "b:1"
+
     async def test_errors_of_the_caller_are_reported_and_cost_one_connection_only(self, members: Members) -> None:
         refused: list[Connection] = []
 

@@ -73,7 +73,7 @@ def test_sync_p2p_in_another_process_wakes_the_worker(deaf: LonelyNode) -> None:
 def test_runworker_on_a_shared_layer_serves_pools_that_were_declared_before(deaf: LonelyNode) -> None:
     """After a restart nobody calls sync_p2p() again: the consumer must come to life without a message from outside."""
     flush(deaf)
-    worker = Process(RUNWORKER, deaf.environment, deaf.path.with_suffix(".log"))
+    worker = Process(RUNWORKER, deaf.environment, deaf.log)
     try:
         until(lambda: lease(deaf), "the pool has a worker", 20)
     finally:
@@ -82,7 +82,7 @@ def test_runworker_on_a_shared_layer_serves_pools_that_were_declared_before(deaf
 
 @pytest.mark.redis
 def test_runworker_on_a_shared_layer_hears_the_doorbell(deaf: LonelyNode) -> None:
-    worker = Process(RUNWORKER, deaf.environment, deaf.path.with_suffix(".log"))
+    worker = Process(RUNWORKER, deaf.environment, deaf.log)
     try:
         deaf.django(DECLARE_AGAIN)
         deaf.django(RING)

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from p2p_replication.models import Peer, PeerState, Pool
 from p2p_replication.worker.leases import release_lease, take_lease
-from tests.live_replicas import LiveReplica, linked, until, use_file
+from tests.databases import SQLiteFile
+from tests.live_replicas import LiveReplica, linked, until, use_database
 
 Live = Callable[..., LiveReplica]
 
@@ -22,7 +23,7 @@ def pool(new_file, django_db_blocker):
     """The number of a pool in the database of this thread."""
     known = connections["default"]
     with django_db_blocker.unblock():
-        use_file(new_file("leases"))
+        use_database(SQLiteFile(new_file("leases")))
         yield Pool.objects.create(topic="field-team").pk
         connections["default"].close()
     connections["default"] = known
@@ -72,7 +73,7 @@ def test_a_lease_from_a_clock_that_was_ahead_binds_nobody(pool: int) -> None:
 async def test_of_two_supervisors_one_runs_the_pool_and_the_other_takes_over(live: Live) -> None:
     first = live("a")
     await first.start()
-    second = live("a2", first.path)
+    second = live("a2", first.site)
     await second.start(declared=False)
     await asyncio.sleep(1.2)
     assert second.supervisor is not None

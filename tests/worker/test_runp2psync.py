@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,27 @@ def test_two_impatient_signals_still_end_cleanly(lonely: Callable[..., LonelyNod
     node.worker.popen.send_signal(signal.SIGINT)
     assert node.stop(signal.SIGINT) == 0
     assert holder(node) == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_signals_without_end_do_not_cut_its_end_short(
+    lonely: Callable[..., LonelyNode], number: signal.Signals
+) -> None:
+    """To the very last moment of the process: some of them arrive while Python itself is on its way out."""
+    node = lonely("a")
+    node.start()
+    until(lambda: holder(node), "the worker has the lease")
+    assert node.worker is not None
+    process = node.worker.popen
+    deadline = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < deadline:
+        process.send_signal(number)
+        time.sleep(0.0005)
+    assert process.returncode == 0, node.output()[-2000:]
+    assert holder(node) == ""
+    assert "pool field-team has stopped" in node.output()
+    assert "Traceback" not in node.output()
+    assert not list(node.path.parent.glob(f"{node.path.name}-wal")), "the last connection was closed in order"
 
 
 def test_without_a_signaling_server_it_says_so_and_posts_nevertheless(lonely: Callable[..., LonelyNode]) -> None:

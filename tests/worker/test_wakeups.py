@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from p2p_replication.worker.wakeups import SQLiteWakeups
+from p2p_replication.worker.wakeups_sqlite import SQLiteWakeups
 from tests.live_replicas import until
 
 WRITE = """

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.nodes import ROOT, Node, Process, environment
+from tests.databases import SQLiteFile
 
 COMMAND = ["-m", "django", "runp2psync"]
 
@@ -22,16 +23,16 @@ COMMAND = ["-m", "django", "runp2psync"]
 class LonelyNode(Node):
     """A node whose signaling server nobody has started."""
 
-    def __init__(self, name: str, database: Path, **options: Any) -> None:
+    def __init__(self, name: str, path: Path, **options: Any) -> None:
         self.name = name
-        self.path = database
-        self.stats = database.with_suffix(".stats")
+        self.site = SQLiteFile(path)
+        self.log, self.stats = path.with_suffix(".log"), path.with_suffix(".stats")
         options = {"NAME": name, **options}
-        self.environment = environment(database, url="ws://127.0.0.1:9/p2p/signaling/", options=options)
+        self.environment = environment(self.site, url="ws://127.0.0.1:9/p2p/signaling/", options=options)
         self.worker: Process | None = None
 
     def output(self) -> str:
-        return self.path.with_suffix(".log").read_text(errors="replace")
+        return self.log.read_text(errors="replace")
 
 
 class Terminal:

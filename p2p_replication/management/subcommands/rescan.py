@@ -10,9 +10,9 @@ from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from p2p_replication.management.captured import described, refuse_unready_database
+from p2p_replication.management.named_models import labels_of
 from p2p_replication.management.subcommands import Subcommand
 from p2p_replication.models.ledger import Stream
-from p2p_replication.registry import registry
 from p2p_replication.storage.capture import installation
 
 
@@ -27,7 +27,7 @@ class RescanSubcommand(Subcommand):
 
     def handle(self, **options: Any) -> None:
         database: str = options["database"]
-        labels = _labels(options["models"])
+        labels = labels_of(options["models"])
         refuse_unready_database(database)
         # One transaction: no other process sees the triggers gone, and a failure leaves no gap.
         with transaction.atomic(using=database):
@@ -49,13 +49,3 @@ class RescanSubcommand(Subcommand):
         else:
             for label, result in found.items():
                 self.stdout.write(f"{label}: {described(result)}")
-
-
-def _labels(names: list[str]) -> list[str]:
-    """Return the labels of these models, in any case of letters. Raises CommandError for those that don't replicate."""
-    known = {options.label.lower(): options.label for options in registry}
-    unknown = [name for name in names if name.lower() not in known]
-    if unknown:
-        there = ", ".join(sorted(known.values())) or "none"
-        raise CommandError(f"{', '.join(unknown)}: no model that replicates. There is: {there}.")
-    return [known[name.lower()] for name in names] or list(known.values())

@@ -10,10 +10,9 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-
-from p2p_replication.exceptions import ConfigurationError
 
 #: All our triggers begin with this.
 PREFIX = "p2p_"
@@ -40,6 +39,8 @@ class Trigger:
     name: str
     table: str
     sql: str
+    #: What the database shows of it.
+    body: str
 
 
 def named(kind: str, table: str, body: str) -> str:
@@ -57,18 +58,29 @@ def table_mark(table: str) -> str:
     return _hash(table)
 
 
-def compile_triggers(connection: BaseDatabaseWrapper, target: CaptureTarget) -> list[Trigger]:
-    """Return the triggers that capture every write to the target.
+class Compiler(Protocol):
+    """The triggers of one kind of database: what the modules ``sqlite`` and ``postgresql`` have."""
 
-    Raises ConfigurationError for a database that has no trigger compiler.
-    """
-    if connection.vendor == "sqlite":
-        from p2p_replication.storage.capture import sqlite
+    def triggers(self, connection: BaseDatabaseWrapper, target: CaptureTarget) -> list[Trigger]: ...
 
-        return sqlite.triggers(target)
-    raise ConfigurationError(
-        f"The database {connection.alias!r} is {connection.display_name}; replication runs on SQLite so far."
-    )
+    def installed(self, connection: BaseDatabaseWrapper, table: str) -> dict[str, str]: ...
+
+    def all_installed(self, connection: BaseDatabaseWrapper) -> dict[str, str]: ...
+
+    def drop(self, connection: BaseDatabaseWrapper, name: str, table: str) -> None: ...
+
+    def unique_columns(self, connection: BaseDatabaseWrapper, table: str) -> list[tuple[str, ...]]: ...
+
+
+def compiler_of(connection: BaseDatabaseWrapper) -> Compiler:
+    """Return the trigger compiler of a connection's database, which must be one that replication runs on."""
+    if connection.vendor == "postgresql":
+        from p2p_replication.storage.capture import postgresql
+
+        return postgresql
+    from p2p_replication.storage.capture import sqlite
+
+    return sqlite
 
 
 def digest_of(triggers: Iterable[Trigger]) -> str:

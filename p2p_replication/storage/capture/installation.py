@@ -19,10 +19,10 @@ from django.utils import timezone
 
 from p2p_replication.models.ledger import ChangeLogEntry, FieldLayout, Gap, Stream
 from p2p_replication.registry import Options, registry
-from p2p_replication.storage.capture import sqlite
-from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, compile_triggers, digest_of, table_mark
+from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, compiler_of, digest_of, table_mark
 from p2p_replication.storage.capture.reconciliation import Reconciled, reconcile
 from p2p_replication.storage.table import ModelTable
+from p2p_replication.storage.vendors import SUPPORTED, vendor_of
 
 APP_LABEL = "p2p_replication"
 
@@ -53,6 +53,8 @@ def install(using: str = DEFAULT_DB_ALIAS, labels: Iterable[str] | None = None) 
     for options in _captured(connection, using):
         if wanted is None or options.label in wanted:
             with transaction.atomic(using=using):
+                # Before any lock on a table, as whoever posts or applies does.
+                vendor_of(connection).begin_writing(connection)
                 found = _install_one(connection, options)
             if found is not None:
                 touched[options.label] = found
@@ -67,6 +69,7 @@ def remove(using: str = DEFAULT_DB_ALIAS, *, app_labels: set[str] | None = None,
     if not _is_ready(connection):
         return
     with transaction.atomic(using=using):
+        vendor_of(connection).begin_writing(connection)
         tables = set(connection.introspection.table_names())
         for options in registry:
             if app_labels is not None and options.model._meta.app_label not in app_labels:
@@ -149,36 +152,36 @@ def _compile(connection: BaseDatabaseWrapper, options: Options, stream: Stream) 
         table=name,
         key=table.key.column,
         columns=tuple(codec.column for codec in table.codecs.values()),
-        unique=tuple(sqlite.unique_columns(connection, name)),
+        unique=tuple(compiler_of(connection).unique_columns(connection, name)),
         stream=stream.pk,
         layout=stream.layout_id,
     )
-    return compile_triggers(connection, target)
+    return compiler_of(connection).triggers(connection, target)
 
 
 def _is_current(connection: BaseDatabaseWrapper, triggers: list[Trigger]) -> bool:
-    installed = sqlite.installed(connection, triggers[0].table)
-    return installed == {trigger.name: trigger.sql for trigger in triggers}
+    installed = compiler_of(connection).installed(connection, triggers[0].table)
+    return installed == {trigger.name: trigger.body for trigger in triggers}
 
 
 def _drop(connection: BaseDatabaseWrapper, table: str) -> None:
-    with connection.cursor() as cursor:
-        for name in sqlite.installed(connection, table):
-            cursor.execute(f"DROP TRIGGER IF EXISTS {connection.ops.quote_name(name)}")
+    compiler = compiler_of(connection)
+    for name in compiler.installed(connection, table):
+        compiler.drop(connection, name, table)
 
 
 def _remove_stale(connection: BaseDatabaseWrapper, using: str) -> None:
     """Drop the triggers of tables whose models replicate no more."""
     marks = {table_mark(options.model._meta.db_table) for options in _captured(connection, using)}
-    with connection.cursor() as cursor:
-        for name in sqlite.all_installed(connection):
-            if name.split("_")[2] not in marks:
-                cursor.execute(f"DROP TRIGGER IF EXISTS {connection.ops.quote_name(name)}")
+    compiler = compiler_of(connection)
+    for name, table in compiler.all_installed(connection).items():
+        if name.split("_")[2] not in marks:
+            compiler.drop(connection, name, table)
 
 
 def _is_ready(connection: BaseDatabaseWrapper) -> bool:
     """Replication's own tables are there, and the database is one that it can run on."""
-    return connection.vendor == "sqlite" and ChangeLogEntry._meta.db_table in connection.introspection.table_names()
+    return connection.vendor in SUPPORTED and ChangeLogEntry._meta.db_table in connection.introspection.table_names()
 
 
 def _migrated_apps(plan: Any) -> set[str]:

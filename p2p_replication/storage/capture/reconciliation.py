@@ -14,12 +14,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, FieldLayout, Operation, Stream
 from p2p_replication.protocol.row_state import same_value
-from p2p_replication.storage.capture.sqlite import NOW
-from p2p_replication.storage.codecs_sqlite import read_any_text
 from p2p_replication.storage.digests import differing, field_digests
 from p2p_replication.storage.ledger import TABLE
 from p2p_replication.storage.posting import BLOCK_BITS
 from p2p_replication.storage.table import ModelTable
+from p2p_replication.storage.vendors import vendor_of
 
 LOG = ChangeLogEntry._meta.db_table
 PAGE = 2_000
@@ -43,17 +42,17 @@ def reconcile(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable
 
     Rows with entries in the log already are left to posting.
     """
-    read_any_text(connection)
+    table.vendor.prepare_reading(connection)
     adopted = _log_missing(
         connection, stream, Operation.ADOPT,
-        f"SELECT t.{table.key_column} FROM {table.name} t WHERE NOT EXISTS "
-        f"(SELECT 1 FROM {TABLE} l WHERE l.stream = %s AND l.key = t.{table.key_column} AND l.status <> %s)",
+        f"SELECT {table.key_text('t')} FROM {table.name} t WHERE NOT EXISTS "
+        f"(SELECT 1 FROM {TABLE} l WHERE l.stream = %s AND l.key = {table.key_text('t')} AND l.status <> %s)",
         [stream.pk, EntryStatus.DELETED.value],
     )  # fmt: skip
     gone = _log_missing(
         connection, stream, Operation.DELETE,
         f"SELECT l.key FROM {TABLE} l WHERE l.stream = %s AND l.status = %s AND NOT EXISTS "
-        f"(SELECT 1 FROM {table.name} t WHERE t.{table.key_column} = l.key)",
+        f"(SELECT 1 FROM {table.name} t WHERE {table.has_key('t', 'l.key')})",
         [stream.pk, EntryStatus.PRESENT.value],
     )  # fmt: skip
     return Reconciled(adopted, _log_different(connection, stream, table), gone)
@@ -62,12 +61,13 @@ def reconcile(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable
 def _log_missing(
     connection: BaseDatabaseWrapper, stream: Stream, operation: Operation, keys: str, params: list[Any]
 ) -> int:
+    now = vendor_of(connection).now_ms
     with connection.cursor() as cursor:
         cursor.execute(
             # INSERT comes first: sqlite3 counts the rows of statements that begin so, and no others.
             f"INSERT INTO {LOG} (stream, layout, key, operation, columns, block, wall) "
             f"WITH k(key) AS ({keys}), p(key) AS (SELECT key FROM {LOG} WHERE stream = {stream.pk}) "
-            f"SELECT {stream.pk}, {stream.layout_id}, k.key, {operation.value}, 0, 0, {NOW} FROM k "
+            f"SELECT {stream.pk}, {stream.layout_id}, k.key, {operation.value}, 0, 0, {now} FROM k "
             "WHERE k.key NOT IN (SELECT key FROM p)",
             params,
         )
@@ -86,7 +86,7 @@ def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: Model
             values = table.select_list("t")
             cursor.execute(
                 f"SELECT l.id, l.key, l.layout, l.digest{', ' + values if values else ''} FROM {TABLE} l "
-                f"JOIN {table.name} t ON t.{table.key_column} = l.key "
+                f"JOIN {table.name} t ON {table.has_key('t', 'l.key')} "
                 "WHERE l.stream = %s AND l.status = %s AND l.id > %s AND l.key NOT IN "
                 f"(SELECT key FROM {LOG} WHERE stream = %s) ORDER BY l.id LIMIT %s",
                 [stream.pk, EntryStatus.PRESENT.value, last, stream.pk, PAGE],
@@ -114,7 +114,7 @@ def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: Model
                     bitmap = sum(1 << (bit % BLOCK_BITS) for bit in bits if bit // BLOCK_BITS == block)
                     cursor.execute(
                         f"INSERT INTO {LOG} (stream, layout, key, operation, columns, block, wall) "
-                        f"SELECT %s, %s, %s, %s, %s, %s, {NOW}",
+                        f"SELECT %s, %s, %s, %s, %s, %s, {table.vendor.now_ms}",
                         [stream.pk, stream.layout_id, record[1], Operation.ADOPT.value, bitmap, block],
                     )
         if len(records) < PAGE:
@@ -136,8 +136,8 @@ def _made_up_values(connection: BaseDatabaseWrapper, table: ModelTable) -> dict[
             made_up[name] = stored_form(connection, table, name, raw)
             continue
         with connection.cursor() as cursor:
-            column = connection.ops.quote_name(codec.column)
-            cursor.execute(f"SELECT DISTINCT +{column} FROM {table.name} LIMIT 2")
+            column = codec.select.format(table.quoted(codec.column))
+            cursor.execute(f"SELECT DISTINCT {column} FROM {table.name} LIMIT 2", [])
             values = cursor.fetchall()
         if len(values) == 1:
             raw = values[0][0]
@@ -146,11 +146,10 @@ def _made_up_values(connection: BaseDatabaseWrapper, table: ModelTable) -> dict[
 
 
 def stored_form(connection: BaseDatabaseWrapper, table: ModelTable, name: str, value: Any) -> Any:
-    """Return the wire form of a value as the column would hold it: SQLite changes it by the column's affinity."""
+    """Return the wire form of a value as the column would hold it, which may change it."""
     codec = table.codecs[name]
+    kind = table.vendor.cast_of(connection, table.options.model._meta.db_table, codec.column)
     with connection.cursor() as cursor:
-        description = connection.introspection.get_table_description(cursor, table.options.model._meta.db_table)
-        kind = next(column.type_code for column in description if column.name == codec.column)
-        cursor.execute(f"SELECT CAST(%s AS {kind})" if kind in ("decimal", "real") else "SELECT %s", [value])
+        cursor.execute(f"SELECT {codec.select.format(f'CAST(%s AS {kind})' if kind else '%s')}", [value])
         raw = cursor.fetchone()[0]
     return codec.to_wire(raw) if codec.to_wire and raw is not None else raw

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import ChangeLogEntry, Operation
-from p2p_replication.models.replica import Applying
 from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, is_ours, named
 from p2p_replication.storage.posting import BLOCK_BITS
+from p2p_replication.storage.vendors.sqlite import MARKER, SQLite
 
 LOG = ChangeLogEntry._meta.db_table
-#: Milliseconds since the epoch: SQLite's clock has no finer step.
-NOW = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
+NOW = SQLite.now_ms
 #: The applier's writes are not logged: its marker exists only inside its own transaction. A trigger must not call
 #: a function that a connection registers, and must not name a table of the temp schema.
-NOT_APPLYING = f"NOT EXISTS (SELECT 1 FROM {Applying._meta.db_table})"
+NOT_APPLYING = f"NOT EXISTS (SELECT 1 FROM {MARKER})"
 
 
-def triggers(target: CaptureTarget) -> list[Trigger]:
+def triggers(connection: BaseDatabaseWrapper, target: CaptureTarget) -> list[Trigger]:
+    """Return the triggers that capture every write to the target."""
     return [_trigger(target, kind, event, condition, body) for kind, event, condition, body in _parts(target)]
 
 
@@ -35,6 +35,12 @@ def all_installed(connection: BaseDatabaseWrapper) -> dict[str, str]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
         return {name: table for name, table in cursor.fetchall() if is_ours(name)}
+
+
+def drop(connection: BaseDatabaseWrapper, name: str, table: str) -> None:
+    """Drop one of our triggers."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER IF EXISTS {_q(name)}", None)
 
 
 def unique_columns(connection: BaseDatabaseWrapper, table: str) -> list[tuple[str, ...]]:
@@ -55,7 +61,8 @@ def unique_columns(connection: BaseDatabaseWrapper, table: str) -> list[tuple[st
 def _trigger(target: CaptureTarget, kind: str, event: str, condition: str, body: str) -> Trigger:
     text = f"{event} ON {_q(target.table)} WHEN {condition} AND {NOT_APPLYING} BEGIN {body} END"
     name = named(kind, target.table, text)
-    return Trigger(name, target.table, f"CREATE TRIGGER {_q(name)} {text}")
+    sql = f"CREATE TRIGGER {_q(name)} {text}"
+    return Trigger(name, target.table, sql, sql)
 
 
 def _parts(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:

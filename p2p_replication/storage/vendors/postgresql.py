@@ -1,0 +1,125 @@
+"""PostgreSQL: rows have locks of their own, and whoever replicates yields to the application."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import OperationalError, models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from p2p_replication.storage.codecs import FieldCodec
+from p2p_replication.storage.codecs_postgresql import codec_for
+
+#: The ledger's lock: one poster or applier at a time (an arbitrary number, "p2p" in ASCII).
+LEDGER_LOCK = 0x703270
+#: Shorter than ``deadlock_timeout`` (1 s), so that in a deadlock the worker gives way and never the application.
+LOCK_TIMEOUT = "200ms"
+#: Another process of ours (``p2p rescan``) may hold the ledger's lock for long.
+LEDGER_LOCK_TIMEOUT = "60s"
+#: Values in one statement: below the limit of 65,535 that bound parameters have.
+MAX_VALUES = 30_000
+#: The variable that tells the triggers "this is the applier"; it lives no longer than the transaction.
+APPLYING = "p2p_replication.applying"
+
+#: lock_not_available, deadlock_detected, serialization_failure
+_BUSY = {"55P03", "40P01", "40001"}
+#: SQL types of keys, by wire type.
+_KEY_CASTS = {"uuid": "::uuid"}
+
+
+class PostgreSQL:
+    now_ms = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
+    begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    has_one_write_lock = False
+
+    def prepare(self, connection: BaseDatabaseWrapper) -> None:
+        connection.ensure_connection()
+        with connection.cursor() as cursor:
+            # Posting must be durable before a dot leaves the house.
+            cursor.execute(f"SET synchronous_commit = on; SET lock_timeout = '{LOCK_TIMEOUT}'")
+
+    def prepare_reading(self, connection: BaseDatabaseWrapper) -> None:
+        """Its columns hold what their types allow."""
+
+    def begin_writing(self, connection: BaseDatabaseWrapper) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SET LOCAL lock_timeout = '{LEDGER_LOCK_TIMEOUT}'; SELECT pg_advisory_xact_lock({LEDGER_LOCK}); "
+                f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
+            )
+
+    def end_writing(self, connection: BaseDatabaseWrapper) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def begin_unlogged(self, connection: BaseDatabaseWrapper) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL {APPLYING} = 'on'")
+
+    def end_unlogged(self, connection: BaseDatabaseWrapper) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL {APPLYING} = 'off'")
+
+    def codec_for(self, field: models.Field[Any, Any]) -> FieldCodec:
+        return codec_for(field)
+
+    def key_text(self, column: str) -> str:
+        return f"{column}::text"
+
+    def key_value(self, text: str, kind: str) -> str:
+        return text + _KEY_CASTS.get(kind, "")
+
+    def verbatim(self, column: str) -> str:
+        return f"{column}::text"
+
+    def columns(self, connection: BaseDatabaseWrapper, table: str) -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 "
+                "AND NOT attisdropped AND attgenerated = '' ORDER BY attnum",
+                [connection.ops.quote_name(table)],
+            )
+            return [record[0] for record in cursor.fetchall()]
+
+    def cast_of(self, connection: BaseDatabaseWrapper, table: str, column: str) -> str:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s) "
+                "AND attname = %s",
+                [connection.ops.quote_name(table), column],
+            )
+            return str(cursor.fetchone()[0])
+
+    def lock_rows(self, connection: BaseDatabaseWrapper, table: str, key_column: str, keys: Sequence[str]) -> set[str]:
+        if not keys:
+            return set()
+        marks = ", ".join(["%s"] * len(keys))
+        rows = f"FROM {table} WHERE {key_column} IN ({marks})"
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT {key_column}::text {rows} ORDER BY {key_column} FOR NO KEY UPDATE SKIP LOCKED", list(keys)
+            )
+            locked = {record[0] for record in cursor.fetchall()}
+            if len(locked) == len(keys):
+                return set()
+            cursor.execute(f"SELECT {key_column}::text {rows}", list(keys))
+            return {record[0] for record in cursor.fetchall()} - locked
+
+    def insert(
+        self, cursor: Any, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]], conflict: str = ""
+    ) -> int:
+        one = f"({', '.join(['%s'] * len(columns))})"
+        size = max(1, min(500, MAX_VALUES // max(len(columns), 1)))
+        inserted = 0
+        for start in range(0, len(records), size):
+            chunk = records[start : start + size]
+            cursor.execute(
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([one] * len(chunk))} {conflict}",
+                [value for record in chunk for value in record],
+            )
+            inserted += int(cursor.rowcount)
+        return inserted
+
+    def is_busy(self, error: BaseException) -> bool:
+        return isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", None) in _BUSY
