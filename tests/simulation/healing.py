@@ -14,6 +14,8 @@ from tests.simulation.world import World
 
 #: Seconds until all must be at rest. A session that hangs would be given up later than that: it is a stall.
 PATIENCE = 50.0
+#: Within so many seconds everything happens that an action has planned.
+PLANNED = 3.0
 #: Over a transport that broke its promise a session may hang, until it is given up.
 PULL_TIMEOUT = 60.0
 
@@ -22,6 +24,7 @@ Digest = dict[tuple[str, str], RowState]
 
 def heal(world: World) -> None:
     """Let the world come to rest and check what must hold then. Raises SimulationFault."""
+    world.time.run(PLANNED)
     world.note("", "healing begins")
     was_faithful = world.pace.is_faithful
     world.pace = STEADY
