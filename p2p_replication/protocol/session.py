@@ -282,7 +282,6 @@ class Session(DigestExchange):
             return
         assert self.peer is not None
         check_batch(changes, self.peer.start)
-        link.confirmed = joined(link.confirmed, changes.claim or {})
         if changes.round and changes.round == link.round:
             link.remaining = max(changes.remaining, 0)
             if changes.claim is not None:

@@ -122,7 +122,7 @@ def test_the_last_batch_of_a_pull_ends_it():
 
 def test_own_changes_are_pushed_to_a_peer_that_has_those_before():
     peer = caught_up({"us": 5})
-    peer.session.local_changed("m", {"us": 6})
+    peer.session.local_changed("m", {"us": 6, "other": 3})
     peer.look()
     assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
     peer.read_push(5, 6, some_rows(1))
@@ -290,6 +290,16 @@ def test_a_push_from_above_the_vector_is_followed_by_a_pull():
     assert peer.heard(Ack) == [Ack(push.serial, False)]
     assert peer.wanted(fx.WantPull) == [fx.WantPull("m")]
     assert peer.session.links["m"].lacks_announced()
+
+
+def test_a_pull_whose_claim_is_not_taken_is_repeated():
+    """Something is missing before the batch: whatever vectors say, the peer is asked again."""
+    peer = caught_up({"us": 5})
+    peer.pull({"us": 5})
+    batch = peer.batch(row(9), from_seq=8, to_seq=9, claim={"us": 5}, round=2)
+    peer.say(batch)
+    peer.applied(batch, {"us": 5}, taken=False)
+    assert peer.wanted(fx.WantPull) == [fx.WantPull("m", initial=True)]
 
 
 def test_an_announcement_is_followed_by_one_wish_to_pull():
