@@ -54,6 +54,13 @@ def test_a_pull_asks_from_the_cursor_with_the_vector():
     assert peer.heard(Request) == [Request("m", 1, {"us": 3, "peer": 2}, "start", 9, 7)]
 
 
+def test_what_came_while_the_position_was_read_is_not_asked_for_again():
+    peer = caught_up({"peer": 5})
+    peer.session.pull("m", {"peer": 3}, ("start", 9), 0.0)
+    peer.look()
+    assert [request.vector for request in peer.heard(Request)] == [{"peer": 5}]
+
+
 def test_a_pull_that_gets_no_answer_ends_the_session():
     peer = RawPeer().open()
     peer.pull()
