@@ -103,6 +103,8 @@ class PullCursor(ReplicaState):
     #: The sender's start that ``sequence`` belongs to.
     start = models.CharField(max_length=16)
     sequence = models.BigIntegerField(default=0)
+    #: The pull has reached its end. One that broke off goes on from here only while the sender's start is the same.
+    is_finished = models.BooleanField(default=True)
     #: Rows were taken from a pull that has not reached its end: the vector does not speak of them yet.
     unfinished_since = models.DateTimeField(null=True)
 

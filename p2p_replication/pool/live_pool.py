@@ -278,10 +278,11 @@ class LivePool:
             self._pump_timer = asyncio.get_running_loop().call_later(delay, self._pump)
 
     async def _pull(self, replicator: Replicator, model: str) -> None:
-        part = self.parts[model]
+        part, peer = self.parts[model], replicator.session.peer
+        assert peer is not None
 
         def position() -> tuple[Vector, tuple[str, int]]:
-            return part.vector(), part.cursor(replicator.peer_id)
+            return part.vector(), part.cursor(replicator.peer_id, peer.start)
 
         try:
             vector, cursor = await self.thread.run(position)

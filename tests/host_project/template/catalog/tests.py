@@ -130,11 +130,16 @@ class CommittedWithOurApps(Flush, TransactionTestCase):
     available_apps = ["django.contrib.auth", "django.contrib.contenttypes", "people", "catalog", "p2p_replication"]
 
 
-class Reset(Flush, TransactionTestCase):
+class Reset(TransactionTestCase):
     reset_sequences = True
 
     def test_sequences_begin_anew(self):
         self.assertEqual(Tag.objects.create(name="x").pk, 1)
+        Author.objects.create(name="Ana")
+
+    def test_sequences_begin_anew_again(self):
+        self.assertEqual(Tag.objects.create(name="x").pk, 1)
+        Author.objects.create(name="Ana")
 
 
 @tag("rows-of-migrations")

@@ -52,7 +52,7 @@ CATALOG_PRODUCT_MODEL = "catalog.SpecialProduct"
 # Not the one of p2p_replication: its tables must not follow it.
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-# What the project knows of: groups and permissions of its users stay local, so do tags.
+# What the project knows of: groups and permissions of its users stay local, and so do tags.
 SILENCED_SYSTEM_CHECKS = ["p2p_replication.W010"]
 # A flush makes the rows of these anew, with other numbers: serialized_rollback could not load them (Django #23727).
 TEST_NON_SERIALIZED_APPS = ["django.contrib.contenttypes", "django.contrib.auth"]
