@@ -13,7 +13,7 @@ from typing import Any
 from tests.simulation.healing import check_convergence, check_errors, check_quiet, heal, settle
 from tests.simulation.machine import Machine
 from tests.simulation.oracle import SimulationFault
-from tests.simulation.surroundings import DISTANT, LOSSY, SLOW, STEADY, UNFAITHFUL, Pace
+from tests.simulation.surroundings import DISTANT, LOSSY, SLOW, SLOW_DATABASES, STEADY, UNFAITHFUL, Pace
 from tests.simulation.world import World
 
 #: Copies of a change that may reach a replica in a steady pool (DESIGN 4 and guarantee 5).
@@ -64,7 +64,7 @@ class Scenario:
 class Bursts(Scenario):
     """Again and again something happens at once, and then nothing: whatever waits for the next event waits for ever."""
 
-    episodes: int = 12
+    episodes: int = 15
 
     def run(self, world: World) -> None:
         world.connect_all()
@@ -139,16 +139,34 @@ SCENARIOS = (
         options={"pools": TWO_POOLS},
     ),
     Scenario("many rows at once", {**WRITES, World.write_many: 3.0}, replicas=(2, 8), options={"keys": 25}),
-    Bursts("bursts, and rest", {World.write: 6.0, World.write_many: 3.0, World.delete: 1.0}, steps=7),
+    Bursts(
+        "bursts, and rest",
+        {World.write: 3.0, World.write_many: 3.0, World.delete: 0.5},
+        SLOW_DATABASES,
+        replicas=(2, 4),
+        steps=12,
+        pause=0.15,
+        options={"keys": 12},
+    ),
+    Bursts(
+        "bursts, and rest, in a chain",
+        {World.write: 3.0, World.write_many: 2.0, World.delete: 0.5},
+        SLOW_DATABASES,
+        replicas=(3, 3),
+        steps=12,
+        pause=0.15,
+        options={"keys": 12, "pools": TWO_POOLS},
+    ),
     Scenario("rows of several frames", {**WRITES, World.write_much: 4.0}, steps=50, options={"keys": 4}),
     Steady("a steady pool", {World.write: 1.0}, replicas=(2, 8), steps=80, pause=0.25, options={"keys": 200}),
     Steady(
         "a steady pool with transactions of many rows",
-        {World.write_many: 1.0},
-        replicas=(3, 8),
-        steps=20,
-        pause=2.0,
-        options={"keys": 200},
+        {World.write_lots: 1.0},
+        Pace(frame=(0.01, 0.05)),
+        replicas=(4, 8),
+        steps=8,
+        pause=3.0,
+        options={"keys": 400},
     ),
     Steady(
         "a busy pool",
