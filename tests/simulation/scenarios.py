@@ -118,12 +118,24 @@ SCENARIOS = (
     Scenario(
         "replicas that go in the middle of a pull",
         # No link is cut and nobody comes late: each pull on connecting would find those rows.
-        {World.write: 20.0, World.meet_and_vanish: 0.7},
-        replicas=(3, 6),
-        steps=80,
-        options={"keys": 60},
+        {World.write: 8.0, World.meet_and_vanish: 1.0},
+        replicas=(4, 7),
+        steps=50,
+        options={"keys": 100},
     ),
     Scenario("restored backups", {**WRITES, **CRASHES, World.back_up: 0.8, World.restore: 0.5}),
+    Scenario(
+        "pulls that break off, of replicas that are set back",
+        {
+            World.write: 8.0,
+            World.write_lots: 0.5,
+            World.cut_one: 3.0,
+            World.connect_one: 5.0,
+            World.back_up: 1.0,
+            World.restore: 0.7,
+        },
+        options={"keys": 40},
+    ),
     Scenario("copied databases", {**WRITES, **CRASHES, World.copy: 0.5}),
     Scenario(
         "frames that are doubled and overtake", {**WRITES, World.connect_one: 12.0}, UNFAITHFUL, options={"keys": 20}
