@@ -197,7 +197,7 @@ def check_posted(
         adopted = before == NOTHING and any(event.kind == "adopt" for event in events) and after.inserted == 0
         assert is_new(after.inserted) or adopted, f"no new life: {where}"
         assert after.inserted > after.deleted, where
-        assert after.deleted == before.deleted if not before.alive else is_new(after.deleted), where
+        assert is_new(after.deleted) or (after.deleted == before.deleted and not before.alive), where
         assert row is not None and set(after.fields) == set(row), f"not the whole row: {where}"
         for name, (clock, _) in after.fields.items():
             assert clock >= after.inserted, f"{name} is older than the row: {where}"

@@ -152,7 +152,7 @@ def step(method: Callable[..., None]) -> Callable[..., None]:
         except StaleReplica:
             assert self.set_back, "nobody has set a database back"
             for replica in self.set_back:
-                self.start_anew(replica)
+                replica.start()
             self.set_back.clear()
         for replica in self.replicas:
             with suppress(StaleReplica):
@@ -276,10 +276,13 @@ class Machine(RuleBasedStateMachine):
             for key in {*before[label], *after[label]}:
                 event = event_of(before[label].get(key), after[label].get(key), False, False, since, now_ms())
                 # A parked row is not compared: its state is not in the table.
-                if event is not None and (label, key) not in held.parked:
-                    waiting = held.waiting.get((label, key), [])
-                    event = replace(event, kind="delete" if event.kind == "delete" else "adopt")
-                    happened.append((label, key, replace(event, since=min([event.since, *(e.since for e in waiting)]))))
+                if event is None or (label, key) in held.parked:
+                    continue
+                if event.kind != "delete":
+                    # What waits may be posted with it, under one clock.
+                    is_known = event.kind == "edit" and (label, key) in held.waiting
+                    event = replace(event, kind="replace" if is_known else "adopt")
+                happened.append((label, key, event))
         self.record(replica, happened)
 
     @rule(i=who)
@@ -466,11 +469,13 @@ class Machine(RuleBasedStateMachine):
             with database.connection.cursor() as cursor:
                 cursor.execute("SELECT id, key FROM p2p_replication_changelogentry WHERE stream = %s", [stream.id])
                 rest = {key for number, key in cursor.fetchall() if number not in numbers}
-            for key in sorted(keys):
+            told = []
+            for key in keys:
                 wire_key = stream.table.key_to_wire(key)
                 posted = found[wire_key][1] if wire_key in found else Posted(wire_key, NOTHING, {}, None)
-                told = partial(self.posted, database, stream.label, replace(posted, is_part=key in rest))
-                transaction.on_commit(told, using=database.alias)
+                told.append(replace(posted, is_part=key in rest))
+            for posted in sorted(told, key=lambda posted: max(posted.dots.values(), default=0)):
+                transaction.on_commit(partial(self.posted, database, stream.label, posted), using=database.alias)
 
     def posted(self, database: ReplicaDatabase, label: str, posted: Posted) -> None:
         try:
@@ -533,17 +538,16 @@ class Machine(RuleBasedStateMachine):
 
     def heal(self, replica: Watched) -> None:
         """What a person would do about parked rows: free the values they wait for, bring back missing parents."""
-        happened = []
-        for label, key in self.oracle.replicas[replica.alias].parked:
-            state = self.oracle.replicas[replica.alias].states[label, key]
-            if state.alive and label in PARENTS:
-                field = PARENTS[label]
-                parent = state.fields[field][1]
-                if parent is not None:
-                    happened += observed(replica, self.labels, partial(revive, replica, label, field, parent, key))
-        for label in self.labels:
-            for key in read_tables(replica, (label,))[label]:
-                happened += observed(replica, self.labels, partial(set_apart, replica, label, key))
+        held, happened = self.oracle.replicas[replica.alias], []
+        with self.shifted(replica):
+            for label, key in held.parked:
+                state = held.states[label, key]
+                if state.alive and label in PARENTS and state.fields[PARENTS[label]][1] is not None:
+                    parent = state.fields[PARENTS[label]][1]
+                    happened += observed(replica, self.labels, partial(revive, replica, label, parent, key))
+            for label in self.labels:
+                for key in read_tables(replica, (label,))[label]:
+                    happened += observed(replica, self.labels, partial(set_apart, replica, label, key))
         self.record(replica, happened)
 
     def check_equal(self) -> None:
@@ -568,7 +572,7 @@ def waiting_keys(replica: Watched, label: str) -> set[str]:
     return posting.pending_keys(replica.database, replica.stream(label))
 
 
-def revive(replica: Watched, label: str, field: str, parent: bytes, key: bytes) -> None:
+def revive(replica: Watched, label: str, parent: bytes, key: bytes) -> None:
     """Bring a missing parent back; a captain who is gone leaves his team instead."""
     using, pk = replica.alias, uuid.UUID(bytes=parent)
     if label == "testapp.Book":
