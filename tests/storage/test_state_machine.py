@@ -147,19 +147,24 @@ def step(method: Callable[..., None]) -> Callable[..., None]:
     @wraps(method)
     def run(self: Machine, **arguments: Any) -> None:
         self.is_whole = False
+        self.history.append(f"{method.__name__}({arguments})")
         try:
-            method(self, **arguments)
-        except StaleReplica:
-            assert self.set_back, "nobody has set a database back"
-            for replica in self.set_back:
-                replica.start()
-            self.set_back.clear()
-        for replica in self.replicas:
-            with suppress(StaleReplica):
-                replica.database.check_identity()
-                if replica in self.set_back:
-                    self.set_back.remove(replica)  # Nothing of what it knew was lost.
-                self.check(replica)
+            try:
+                method(self, **arguments)
+            except StaleReplica:
+                assert self.set_back, "nobody has set a database back"
+                for replica in self.set_back:
+                    replica.start()
+                self.set_back.clear()
+            for replica in self.replicas:
+                with suppress(StaleReplica):
+                    replica.database.check_identity()
+                    if replica in self.set_back:
+                        self.set_back.remove(replica)  # Nothing of what it knew was lost.
+                    self.check(replica)
+        except Exception as error:
+            self.tell(error)
+            raise
         self.is_whole = True
 
     return run
@@ -182,6 +187,7 @@ class Machine(RuleBasedStateMachine):
         self.is_whole = True
         self.names = iter(f"r{i}" for i in range(1_000))
         self.numbers = itertools.count(1)
+        self.history: list[str] = []
 
     @initialize(
         vendors=st.lists(st.sampled_from(("sqlite", "postgresql")), min_size=2, max_size=3),
@@ -190,6 +196,7 @@ class Machine(RuleBasedStateMachine):
     )
     def begin(self, vendors: list[str], skews: tuple[int, ...], labels: tuple[str, ...]) -> None:
         self.labels = labels
+        self.history.append(f"{vendors} {skews} {labels}")
         for vendor, skew in zip(vendors, skews, strict=False):
             name = next(self.names)
             self.add(name, self.new_database(name, vendor), Replica(), skew)
@@ -211,6 +218,10 @@ class Machine(RuleBasedStateMachine):
 
     def label(self, i: int) -> str:
         return self.labels[i % len(self.labels)]
+
+    def tell(self, error: Exception) -> None:
+        """Say what was played: a failure that hangs on milliseconds can't be replayed."""
+        error.add_note("\n".join(map(str, self.history)))
 
     # Writes
 
@@ -489,6 +500,9 @@ class Machine(RuleBasedStateMachine):
         try:
             if self.is_whole and self.replicas:
                 self.finish()
+        except Exception as error:
+            self.tell(error)
+            raise
         finally:
             for replica in self.replicas:
                 detach(replica.alias)
@@ -591,6 +605,7 @@ def set_apart(replica: Watched, label: str, key: Any) -> None:
         Shelf.objects.using(replica.alias).filter(pk=uuid.UUID(bytes=key)).update(name=str(uuid.UUID(bytes=key)))
 
 
+@pytest.mark.timeout(EXAMPLES * STEPS)
 def test_every_history_is_what_the_oracle_says(
     template: Path,
     postgresql: PostgreSQLServer,
