@@ -21,6 +21,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.db import IntegrityError, transaction
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -556,8 +557,8 @@ class Machine(RuleBasedStateMachine):
         with self.shifted(replica):
             for label, key in held.parked:
                 state = held.states[label, key]
-                if state.alive and label in PARENTS and state.fields[PARENTS[label]][1] is not None:
-                    parent = state.fields[PARENTS[label]][1]
+                _, parent = state.fields.get(PARENTS.get(label, ""), (0, None))
+                if parent is not None:
                     happened += observed(replica, self.labels, partial(revive, replica, label, parent, key))
             for label in self.labels:
                 for key in read_tables(replica, (label,))[label]:
