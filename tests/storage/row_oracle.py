@@ -121,6 +121,7 @@ class Oracle:
         before = replica.states.get(at, NOTHING)
         events = replica.waiting.pop(at, [])
         where = f"{alias} {at}: {before} and {events} became {posted.state} over {posted.row}"
+        assert join(before, posted.state) == posted.state, f"something was taken back: {where}"
         check_posted(before, events, posted.state, posted.row, at in replica.parked, where)
         if posted.state != before:
             assert set(posted.dots) == {start}, f"{where}, with the dots {posted.dots}"
@@ -197,7 +198,8 @@ def check_posted(
         adopted = before == NOTHING and any(event.kind == "adopt" for event in events) and after.inserted == 0
         assert is_new(after.inserted) or adopted, f"no new life: {where}"
         assert after.inserted > after.deleted, where
-        assert is_new(after.deleted) or (after.deleted == before.deleted and not before.alive), where
+        ended_at = max([before.deleted, *(clock for clock, _ in before.fields.values())])
+        assert is_new(after.deleted) or (after.deleted == ended_at and not before.alive), where
         assert row is not None and set(after.fields) == set(row), f"not the whole row: {where}"
         for name, (clock, _) in after.fields.items():
             assert clock >= after.inserted, f"{name} is older than the row: {where}"
