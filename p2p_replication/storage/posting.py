@@ -221,6 +221,8 @@ def fold(
         elif row is None:
             continue  # A later entry of the log says what became of the row.
         elif not alive:
+            if entry.status == EntryStatus.PARKED and item.operation == Operation.UPDATE:
+                continue  # The row is to be deleted as soon as it can be: an edit of the life that has ended.
             if item.operation == Operation.ADOPT and entry.is_new and entry.deleted == NEVER:
                 clock = latest = ADOPTED
             entry.inserted = clock
