@@ -47,7 +47,7 @@ class DatabaseThread:
             try:
                 return function(*args, **kwargs)
             except Error:
-                _close_what_is_dead()
+                close_dead_connections()
                 raise
             finally:
                 reset_queries()  # With DEBUG on, the query log would grow for ever.
@@ -90,7 +90,7 @@ class DatabaseThread:
         self._executor.shutdown(wait=True)
 
 
-def _close_what_is_dead() -> None:
+def close_dead_connections() -> None:
     """Close connections that the server has given up: the next work opens them anew."""
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block and connection.connection is not None and not connection.is_usable():

@@ -11,6 +11,8 @@ import pytest
 from django.db import connections
 
 from p2p_replication.models import LedgerEntry, Parking
+from p2p_replication.storage.held_fields import adopt_known_fields
+from p2p_replication.storage.ledger import load_entries, save_entries
 from p2p_replication.storage.parking import BUSY
 from tests.storage.conftest import meet
 from tests.testapp.models import Book, Coin, Note, Ruled, Shelf
@@ -76,6 +78,8 @@ def test_only_the_locked_row_waits(replica):
         (outcome,) = b.pull(a, NOTES)
         assert outcome.taken
         assert list(outcome.parked) == [b.site.key(notes[7].pk)]
+        # It was told at the first look, without waiting with the other rows locked.
+        assert "the application has not committed" in outcome.parked[b.site.key(notes[7].pk)]
         assert reasons(b) == [BUSY]
         assert Note.objects.using("b").filter(stars=5).count() == 19
         assert b.retry_parked() == 0
@@ -373,10 +377,7 @@ def test_a_deadlock_ends_with_the_worker_giving_way(replica):
 
 def test_held_fields_of_a_locked_row_hold_up_nobody(replica):
     """A row whose held value the table could take by now is locked: it is parked, and the worker opens."""
-    a, b, notes = pair_with_notes(replica, 3)
-    from p2p_replication.storage.held_fields import adopt_known_fields
-    from p2p_replication.storage.ledger import load_entries, save_entries
-
+    _, b, notes = pair_with_notes(replica, 3)
     stream = b.stream("testapp.Note")
     entries = load_entries(connections["b"], stream.id, [b.site.key(note.pk) for note in notes])
     for entry in entries.values():

@@ -13,8 +13,9 @@ from p2p_replication.storage.codecs_postgresql import codec_for
 
 #: The ledger's lock: one poster or applier at a time (an arbitrary number, "p2p" in ASCII).
 LEDGER_LOCK = 0x703270
-#: Shorter than ``deadlock_timeout`` (1 s), so that in a deadlock the worker gives way and never the application.
-LOCK_TIMEOUT = "200ms"
+#: Far shorter than ``deadlock_timeout`` (1 s), after which whoever waits looks for a deadlock and ends its own
+#: transaction: so the worker gives way, and never the application (docs/how-it-works.md).
+LOCK_TIMEOUT = "100ms"
 #: Another process of ours (``p2p rescan``) may hold the ledger's lock for long.
 LEDGER_LOCK_TIMEOUT = "60s"
 #: Values in one statement: below the limit of 65,535 that bound parameters have.
