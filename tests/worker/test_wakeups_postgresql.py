@@ -125,7 +125,7 @@ async def test_no_thread_is_left_behind(database: PostgreSQLDatabase, monkeypatc
 
 def test_what_the_project_gives_for_listening_comes_before_what_django_has() -> None:
     options = {
-        "pool": True, "isolation_level": 4, "server_side_binding": True, "assume_role": "x", "prepare_threshold": 5,
+        "pool": True, "isolation_level": 4, "server_side_binding": True, "assume_role": "x",
         "sslmode": "require", "options": "-c search_path=own", "application_name": "mysite",
     }  # fmt: skip
     django = {"NAME": "site", "USER": "u", "PASSWORD": "p", "HOST": "pgbouncer", "PORT": 6432, "OPTIONS": options}

@@ -7,12 +7,14 @@ database's own columns, the table is reconciled with the ledger, and the gap is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from django.apps import AppConfig, apps
-from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_migrate, pre_migrate
 from django.utils import timezone
@@ -24,7 +26,11 @@ from p2p_replication.storage.capture.reconciliation import Reconciled, reconcile
 from p2p_replication.storage.table import ModelTable
 from p2p_replication.storage.vendors import SUPPORTED, vendor_of
 
+T = TypeVar("T")
 APP_LABEL = "p2p_replication"
+#: Seconds that the application's open transactions may keep a table from getting or losing its triggers.
+PATIENCE = 60.0
+PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,7 @@ def install(using: str = DEFAULT_DB_ALIAS, labels: Iterable[str] | None = None) 
     wanted = set(labels) if labels is not None else None
     for options in _captured(connection, using):
         if wanted is None or options.label in wanted:
-            with transaction.atomic(using=using):
-                # Before any lock on a table, as whoever posts or applies does.
-                vendor_of(connection).begin_writing(connection)
-                found = _install_one(connection, options)
+            found = _patiently(connection, partial(_install_one, connection, options))
             if found is not None:
                 touched[options.label] = found
     if wanted is None:
@@ -68,17 +71,11 @@ def remove(using: str = DEFAULT_DB_ALIAS, *, app_labels: set[str] | None = None,
     connection = connections[using]
     if not _is_ready(connection):
         return
-    with transaction.atomic(using=using):
-        vendor_of(connection).begin_writing(connection)
-        tables = set(connection.introspection.table_names())
-        for options in registry:
-            if app_labels is not None and options.model._meta.app_label not in app_labels:
-                continue
-            stream = Stream.objects.using(using).filter(label=options.label).first()
-            if stream is not None and stream.trigger_digest:
-                open_gap(using, stream, reason)
-            if options.model._meta.db_table in tables:
-                _drop(connection, options.model._meta.db_table)
+    tables = set(connection.introspection.table_names())
+    for options in registry:
+        if app_labels is None or options.model._meta.app_label in app_labels:
+            is_there = options.model._meta.db_table in tables
+            _patiently(connection, partial(_remove_one, connection, options, reason, is_there))
 
 
 def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
@@ -107,6 +104,32 @@ def open_gap(using: str, stream: Stream, reason: str) -> None:
     """Put on record that capture is absent or different from here on."""
     Gap.objects.using(using).get_or_create(stream=stream, closed_at=None, defaults={"reason": reason[:200]})
     Stream.objects.using(using).filter(pk=stream.pk).update(trigger_digest="")
+
+
+def _patiently(connection: BaseDatabaseWrapper, act: Callable[[], T]) -> T:
+    """Do something in a write transaction; if the application is at the table just now, let go, and try again.
+
+    Whoever waits in line for a table's lock holds up all who come after.
+    """
+    vendor, deadline = vendor_of(connection), time.monotonic() + PATIENCE
+    while True:
+        try:
+            with transaction.atomic(using=connection.alias):
+                # Before any lock on a table, as whoever posts or applies does.
+                vendor.begin_writing(connection)
+                return act()
+        except OperationalError as error:
+            if not vendor.is_busy(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE)
+
+
+def _remove_one(connection: BaseDatabaseWrapper, options: Options, reason: str, is_there: bool) -> None:
+    stream = Stream.objects.using(connection.alias).filter(label=options.label).first()
+    if stream is not None and stream.trigger_digest:
+        open_gap(connection.alias, stream, reason)
+    if is_there:
+        _drop(connection, options.model._meta.db_table)
 
 
 def _install_one(connection: BaseDatabaseWrapper, options: Options) -> Reconciled | None:
