@@ -59,13 +59,17 @@ class Registry:
     def register(self, *model_classes: type[models.Model]) -> Callable[[type], type]:
         """Class decorator for a ``p2p.py`` module: these models replicate as the class says.
 
-        Raises ConfigurationError once the registry is ready: all processes must see the same models.
+        Raises ConfigurationError for a model without a table of its own, and once the registry is ready: all
+        processes must see the same models.
         """
         if self._options is not None:
             raise ConfigurationError(
                 f"register({', '.join(m.__name__ for m in model_classes)}) came after Django had started. "
                 "Call it at import time of a p2p.py module in an installed app."
             )
+
+        for model in model_classes:
+            _refuse_without_table(model)
 
         def decorate(replication: type) -> type:
             for model in model_classes:
@@ -119,6 +123,19 @@ class Registry:
             self.freeze()
         assert self._options is not None
         return self._options
+
+
+def _refuse_without_table(model: type[models.Model]) -> None:
+    meta = model._meta
+    if meta.proxy and meta.concrete_model is not None:
+        problem = f"a proxy: register {meta.concrete_model.__name__}, whose table it shows"
+    elif meta.abstract:
+        problem = "abstract: register the models that inherit from it"
+    elif meta.swapped:
+        problem = f"swapped out: register {meta.swapped}, or what the setting {meta.swappable} names"
+    else:
+        return
+    raise ConfigurationError(f"register({model.__name__}): {meta.label} is {problem}.")
 
 
 def _options(model: type[models.Model], replication: type) -> Options:

@@ -152,6 +152,14 @@ class PostgreSQLDatabase:
         return []  # The server itself lets none be committed.
 
 
+def known(alias: str) -> Database:
+    """Return the database that Django knows under an alias."""
+    options = connections.databases[alias]
+    if options["ENGINE"] == SQLITE["ENGINE"]:
+        return SQLiteFile(Path(options["NAME"]))
+    return PostgreSQLDatabase(PostgreSQLServer(Path(options["HOST"])), options["NAME"])
+
+
 def attach(alias: str, database: Database) -> None:
     """Make a database known to Django under an alias."""
     options = connections.configure_settings({**settings.DATABASES, alias: database.settings()})

@@ -86,7 +86,8 @@ class TestReplica:
         outcomes = []
         for label in labels:
             vector, after = self.vector(label), None
-            cursor = cursor_of(self.database, self.declarations[label], other.database.replica_id)
+            start = other.database.start
+            cursor = cursor_of(self.database, self.declarations[label], other.database.replica_id, start)
             while batches > 0:
                 batch = read_changes(
                     other.database, other.stream(label), other.declarations[label], vector,

@@ -43,7 +43,7 @@ def test_the_ids_in_use_are_the_documented_ones() -> None:
 def test_this_projects_own_checks_have_no_errors() -> None:
     """All checks are registered, and run where models are as they should be."""
     found = [m for m in run_checks(databases=["default"]) if str(m.id).startswith("p2p_replication.")]
-    assert {str(m.id) for m in found} <= {"p2p_replication.W010"}
+    assert {str(m.id) for m in found} <= {"p2p_replication.W010", "p2p_replication.W012"}
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
@@ -212,6 +212,18 @@ def test_a_model_in_another_kind_of_database_is_an_error(elsewhere: dict[str, An
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.ToElsewhere"]):
         found = check_databases(None)
     assert ids(found) == ["E020"]
+    assert "replication runs on SQLite and PostgreSQL" in found[0].msg
+
+
+def test_postgresql_is_no_error_and_needs_no_options(
+    elsewhere: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere["ENGINE"] = "django.db.backends.postgresql"
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.ToElsewhere"]):
+        assert ids(check_databases(None)) == ["E021"]
+        monkeypatch.setattr("p2p_replication.checks.databases.DEFAULT_DB_ALIAS", "elsewhere")
+        found = [message for message in check_databases(None) if message.obj is Note]
+    assert found == []
 
 
 def test_this_projects_sqlite_options_are_silent() -> None:

@@ -14,13 +14,17 @@ E013      a foreign key to a model that does not replicate
 E014      declared merges
 E015      an excluded field without which no row can be inserted
 E016      the primary key is excluded
+E017      a table's name that has quotes in it
+E018      options on a proxy model
 W010      a many-to-many field
 W011      a generic foreign key
 W012      a file field
 E020      a model in a database that replication can't run on
 E021      a model in another database than the default one
+E022      replication's own tables in another database than the default one
 W020      SQLite's options
 W021      capture triggers are missing or different, or a gap is open (``check --database``)
+W022      a model whose table is a view (``check --database``)
 ========  ==============================================================================
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import models
 
@@ -24,6 +25,11 @@ def check_models(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         for options in registry
         if wanted is None or options.model._meta.app_label in wanted
         for message in check_model(options)
+    ] + [
+        message
+        for model in apps.get_models()
+        if model._meta.proxy and (wanted is None or model._meta.app_label in wanted)
+        for message in _proxy(model)
     ]
 
 
@@ -47,6 +53,14 @@ def _identity(options: Options) -> Iterator[CheckMessage]:
             id="p2p_replication.E011",
         )
         return
+    if '"' in meta.db_table:
+        yield Error(
+            f"{options.label} has a db_table with a quote in it, {meta.db_table!r}: no table of that name is found "
+            "(PostgreSQL: only tables on the search_path replicate).",
+            hint='Write a plain name; let OPTIONS["options"] = "-c search_path=..." of the database name the schemas.',
+            obj=options.model,
+            id="p2p_replication.E017",
+        )
     key = meta.pk
     try:
         kind = wire_type(key) if isinstance(key, models.Field) else None
@@ -61,6 +75,17 @@ def _identity(options: Options) -> Iterator[CheckMessage]:
             "p2p_replication.models) or a CharField as primary key.",
             obj=options.model,
             id="p2p_replication.E010",
+        )
+
+
+def _proxy(model: type[models.Model]) -> Iterator[CheckMessage]:
+    concrete = model._meta.concrete_model
+    if concrete is not None and concrete in registry and "Replication" in vars(model):
+        yield Error(
+            f"{model._meta.label} is a proxy, whose class Replication means nothing: what replicates is the table.",
+            hint=f"Move the options to {concrete._meta.label}.",
+            obj=model,
+            id="p2p_replication.E018",
         )
 
 

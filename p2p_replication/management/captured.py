@@ -6,8 +6,10 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
+from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models.ledger import Stream
 from p2p_replication.storage.capture.reconciliation import Reconciled
+from p2p_replication.storage.vendors import vendor_of
 
 
 def refuse_unready_database(alias: str) -> None:
@@ -18,8 +20,10 @@ def refuse_unready_database(alias: str) -> None:
         raise CommandError(
             f"There is no database {alias!r} in DATABASES, which has: {', '.join(connections)}."
         ) from None
-    if connection.vendor != "sqlite":
-        raise CommandError(f"The database {alias!r} is {connection.display_name}; replication runs on SQLite so far.")
+    try:
+        vendor_of(connection)
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from None
     if Stream._meta.db_table not in connection.introspection.table_names():
         raise CommandError(f"The database {alias!r} has no tables of p2p_replication yet: run manage.py migrate.")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from p2p_replication.models.own_tables import ReplicaState
 
-class Stream(models.Model):
+
+class Stream(ReplicaState):
     """A captured model: its short number in the log and the ledger, and the state of its triggers."""
 
     id = models.AutoField(primary_key=True)
@@ -22,19 +24,19 @@ class Stream(models.Model):
         return self.label
 
 
-class FieldLayout(models.Model):
+class FieldLayout(ReplicaState):
     """An ordered list of fields: what the bits of a change log entry and the parts of a digest mean."""
 
     id = models.AutoField(primary_key=True)
     stream = models.ForeignKey(Stream, on_delete=models.CASCADE, related_name="layouts")
-    #: ``[field name, ...]``; a layout is never changed.
+    #: ``[field name, ...]``; a layout is never changed, unless a migration renames a field.
     fields = models.JSONField()
 
     def __str__(self) -> str:
         return f"{self.stream} layout {self.pk}"
 
 
-class Gap(models.Model):
+class Gap(ReplicaState):
     """A time in which capture was absent or different; closed by reconciling the table with the ledger."""
 
     stream = models.ForeignKey(Stream, on_delete=models.CASCADE, related_name="gaps")
@@ -63,7 +65,7 @@ class Operation(models.IntegerChoices):
     ADOPT = 5
 
 
-class ChangeLogEntry(models.Model):
+class ChangeLogEntry(ReplicaState):
     """One captured write, appended by a trigger in the writer's own transaction, deleted when it is posted."""
 
     id = models.BigAutoField(primary_key=True)
@@ -90,7 +92,7 @@ class EntryStatus(models.IntegerChoices):
     HIDDEN = 3, "outside the pool's filter"
 
 
-class LedgerEntry(models.Model):
+class LedgerEntry(ReplicaState):
     """The version of one row (DESIGN 4). Values lie in the table, except those in ``held``.
 
     ``clock`` is the clock of every field of ``layout`` that ``field_clocks`` does not name.
@@ -136,7 +138,7 @@ class LedgerEntry(models.Model):
         return f"{self.stream}/{self.key}"
 
 
-class Parking(models.Model):
+class Parking(ReplicaState):
     """Why a ledger entry is parked, and since when. Ends with the parking; there is no retention."""
 
     entry = models.OneToOneField(LedgerEntry, on_delete=models.CASCADE, primary_key=True)

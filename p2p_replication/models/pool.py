@@ -10,14 +10,15 @@ from django.utils.translation import gettext_lazy as _
 
 from p2p_replication.conf import app_settings
 from p2p_replication.models.doorbell import ring_doorbell
+from p2p_replication.models.own_tables import PrimaryQuerySet, ReplicaState
 
 
-class PoolQuerySet(models.QuerySet["Pool"]):
+class PoolQuerySet(PrimaryQuerySet["Pool"]):
     def active(self) -> PoolQuerySet:
         return self.filter(cancelled_at=None)
 
 
-class Pool(models.Model):
+class Pool(ReplicaState):
     """A set of replicas that share a topic: ``(account, topic)``."""
 
     account = models.CharField(_("account"), max_length=100, default="default")
@@ -34,7 +35,7 @@ class Pool(models.Model):
     #: What the worker last said of its connection to the signaling server.
     signaling_state = models.CharField(_("signaling"), max_length=200, blank=True, default="")
 
-    objects = PoolQuerySet.as_manager()
+    objects = PoolQuerySet.as_manager()  # type: ignore[misc, assignment]
 
     class Meta:
         verbose_name = _("pool")
@@ -69,7 +70,7 @@ class Pool(models.Model):
         ring_doorbell()
 
 
-class Declaration(models.Model):
+class Declaration(ReplicaState):
     """A model that takes part in a pool, with its options and this replica's version vector in it."""
 
     pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="declarations")
@@ -94,7 +95,7 @@ class Declaration(models.Model):
         return f"{self.model} in {self.pool}"
 
 
-class PullCursor(models.Model):
+class PullCursor(ReplicaState):
     """How far this replica has read a peer's ledger: moved in the applying transaction."""
 
     declaration = models.ForeignKey(Declaration, on_delete=models.CASCADE, related_name="cursors")
@@ -102,6 +103,8 @@ class PullCursor(models.Model):
     #: The sender's start that ``sequence`` belongs to.
     start = models.CharField(max_length=16)
     sequence = models.BigIntegerField(default=0)
+    #: The pull has reached its end. One that broke off goes on from here only while the sender's start is the same.
+    is_finished = models.BooleanField(default=True)
     #: Rows were taken from a pull that has not reached its end: the vector does not speak of them yet.
     unfinished_since = models.DateTimeField(null=True)
 
@@ -119,13 +122,13 @@ class PeerState(models.TextChoices):
     REFUSED = "refused", _("refused")
 
 
-class PeerQuerySet(models.QuerySet["Peer"]):
+class PeerQuerySet(PrimaryQuerySet["Peer"]):
     def connected(self) -> PeerQuerySet:
         """Peers with an open link, as far as a live worker says so."""
         return self.filter(state=PeerState.CONNECTED, pool__lease_until__gt=timezone.now())
 
 
-class Peer(models.Model):
+class Peer(ReplicaState):
     """Another replica of the pool, as the worker last saw it."""
 
     pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="peers")
@@ -146,7 +149,7 @@ class Peer(models.Model):
     in_sync = models.BooleanField(_("in sync"), default=False)
     last_error = models.CharField(_("last error"), max_length=500, blank=True, default="")
 
-    objects = PeerQuerySet.as_manager()
+    objects = PeerQuerySet.as_manager()  # type: ignore[misc, assignment]
 
     class Meta:
         verbose_name = _("peer")
@@ -162,7 +165,7 @@ class Peer(models.Model):
         return self.state == PeerState.CONNECTED and self.pool.has_live_worker
 
 
-class PeerProgress(models.Model):
+class PeerProgress(ReplicaState):
     """What one peer has acknowledged of one model, and what it has that we have not."""
 
     peer = models.ForeignKey(Peer, on_delete=models.CASCADE, related_name="progress")
@@ -182,7 +185,7 @@ class PeerProgress(models.Model):
         return f"{self.peer}: {self.declaration}"
 
 
-class PoolError(models.Model):
+class PoolError(ReplicaState):
     """Something that went wrong in a pool, for people to read."""
 
     pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="errors")

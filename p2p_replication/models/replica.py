@@ -6,6 +6,8 @@ from typing import Any
 
 from django.db import models
 
+from p2p_replication.models.own_tables import ReplicaState
+
 
 class SecretKeyField(models.BinaryField):
     """A private key. ``dumpdata`` writes it as nothing, so that a fixture can never clone an identity."""
@@ -17,7 +19,7 @@ class SecretKeyField(models.BinaryField):
         return b"" if value in ("", None) else super().to_python(value)
 
 
-class Replica(models.Model):
+class Replica(ReplicaState):
     """The one row that says who this database is. Made by the first worker that starts.
 
     ``sequence`` numbers both the dots this replica gives and every change of a ledger entry: it only rises,
@@ -40,7 +42,7 @@ class Replica(models.Model):
         return self.replica_id
 
 
-class Origin(models.Model):
+class Origin(ReplicaState):
     """The short local number of an origin id, as the ledger's dots store it."""
 
     id = models.AutoField(primary_key=True)
@@ -52,7 +54,7 @@ class Origin(models.Model):
         return self.origin
 
 
-class Start(models.Model):
+class Start(ReplicaState):
     """One start of a worker on this database: a new origin, never continued (DESIGN 4)."""
 
     origin = models.OneToOneField(Origin, on_delete=models.CASCADE, primary_key=True)
@@ -64,7 +66,7 @@ class Start(models.Model):
         return f"{self.origin} from {self.first_sequence}"
 
 
-class Applying(models.Model):
+class Applying(ReplicaState):
     """The marker that tells the triggers "this is the applier": written and removed inside its transaction."""
 
     id = models.SmallIntegerField(primary_key=True)

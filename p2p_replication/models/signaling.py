@@ -6,6 +6,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from p2p_replication.models.own_tables import PrimaryManager, ReplicaState
+
 
 class DeviceToken(models.Model):
     """A secret that lets a device join as its user. Only a hash of it is stored."""
@@ -17,6 +19,8 @@ class DeviceToken(models.Model):
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
 
+    objects = PrimaryManager()
+
     class Meta:
         verbose_name = _("device token")
         verbose_name_plural = _("device tokens")
@@ -25,7 +29,7 @@ class DeviceToken(models.Model):
         return self.name
 
 
-class RoomMember(models.Model):
+class RoomMember(ReplicaState):
     """Presence: a connected signaling client in a room."""
 
     #: Hash of the room key.

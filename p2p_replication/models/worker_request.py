@@ -10,6 +10,7 @@ from django.db import models
 from django.utils import timezone
 
 from p2p_replication.models.doorbell import ring_doorbell
+from p2p_replication.models.own_tables import ReplicaState
 from p2p_replication.models.pool import Pool
 
 #: How long answered requests are kept.
@@ -30,7 +31,7 @@ class RequestState(models.TextChoices):
     FAILED = "failed"
 
 
-class WorkerRequest(models.Model):
+class WorkerRequest(ReplicaState):
     """One request. A worker looks for them about once a second, and forgets those whose time is over."""
 
     kind = models.CharField(max_length=20, choices=RequestKind.choices)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ class LivePool:
     """Runs one pool until cancelled.
 
     Attributes:
-        closed_bytes: bytes in and out of the sessions that have ended.
+        ended_traffic: counts of the sessions that have ended, as ``Session.traffic`` gives them.
     """
 
     def __init__(self, setup: PoolSetup, thread: DatabaseThread) -> None:
@@ -69,7 +70,7 @@ class LivePool:
         self.reporter = PoolReporter(setup.topic, PeerRows(self.database.alias, setup.id), self.parts, thread)
         self.handler: ConnectionHandler | None = None
         self._halted = "starting"
-        self.closed_bytes = [0, 0]
+        self.ended_traffic: Counter[str] = Counter()
         self._public_key = identity.public_key(self.database.secret_key)
         self._ranks = ranks(self.parts)
         self._schedule = PullSchedule()
@@ -153,8 +154,7 @@ class LivePool:
                 self.reporter.error(replicator.close_reason, replicator.peer_id)
             self.replicators.remove(replicator)
             self.reporter.ended(replicator)
-            self.closed_bytes[0] += replicator.session.bytes_in
-            self.closed_bytes[1] += replicator.session.bytes_out
+            self.ended_traffic.update(replicator.session.traffic())
             self._schedule.gone(replicator)
             self._pump()
 
@@ -278,10 +278,11 @@ class LivePool:
             self._pump_timer = asyncio.get_running_loop().call_later(delay, self._pump)
 
     async def _pull(self, replicator: Replicator, model: str) -> None:
-        part = self.parts[model]
+        part, peer = self.parts[model], replicator.session.peer
+        assert peer is not None
 
         def position() -> tuple[Vector, tuple[str, int]]:
-            return part.vector(), part.cursor(replicator.peer_id)
+            return part.vector(), part.cursor(replicator.peer_id, peer.start)
 
         try:
             vector, cursor = await self.thread.run(position)

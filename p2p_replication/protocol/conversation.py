@@ -23,6 +23,8 @@ class Conversation:
         self.phase = Phase.HELLO
         self.peer: Hello | None = None
         self.bytes_in = self.bytes_out = 0
+        #: Frames sent that were no heartbeats.
+        self.frames_out = 0
         self._encoder, self._decoder = Encoder(), Decoder()
         self._effects: list[fx.Effect] = []
         self._opened = self._heard = self._pinged = now
@@ -35,6 +37,14 @@ class Conversation:
         """Return the effects that have gathered, in the order in which they must be carried out."""
         gathered, self._effects = self._effects, []
         return gathered
+
+    def traffic(self) -> dict[str, int]:
+        """Return what has crossed the channel so far."""
+        return {
+            "channel_bytes_in": self.bytes_in,
+            "channel_bytes_out": self.bytes_out,
+            "channel_frames_out": self.frames_out,
+        }
 
     def receive(self, frame: bytes, now: float) -> None:
         """Take one frame from the peer."""
@@ -145,6 +155,8 @@ class Conversation:
         frames = self._encoder.encode(message)
         size = sum(map(len, frames))
         self.bytes_out += size
+        if not isinstance(message, (Ping, Pong)):
+            self.frames_out += len(frames)
         self._effects.append(fx.Send(frames))
         return size
 

@@ -74,11 +74,12 @@ class Session(DigestExchange):
             return
         link.round += 1
         link.pulling, link.wanted = True, False
+        # More may have come since the position was read.
         link.local = joined(link.local, vector)
-        link.told = joined(link.told, vector)
+        link.told = joined(link.told, link.local)
         self._pull_deadline = now + self.config.pull_timeout
         size = self.config.batch_sizes.get(model, 0)
-        self._send(Request(model, link.round, dict(vector), cursor[0], cursor[1], size))
+        self._send(Request(model, link.round, dict(link.local), cursor[0], cursor[1], size))
 
     def changes_read(self, model: str, round: int, batch: ReadBatch) -> None:
         """Give back what ``ReadChanges`` asked for."""
@@ -282,7 +283,6 @@ class Session(DigestExchange):
             return
         assert self.peer is not None
         check_batch(changes, self.peer.start)
-        link.confirmed = joined(link.confirmed, changes.claim or {})
         if changes.round and changes.round == link.round:
             link.remaining = max(changes.remaining, 0)
             if changes.claim is not None:

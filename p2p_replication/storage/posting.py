@@ -232,10 +232,7 @@ def fold(
                 continue
             if item.operation == Operation.ADOPT and entry.is_new and entry.deleted == NEVER:
                 clock = latest = ADOPTED
-            entry.inserted = clock
-            entry.born_origin = entry.born_counter = 0
-            entry.held = {}
-            clocks = dict.fromkeys(stream.table.names, clock)
+            clocks = _insert(stream, entry, clock)
             touched = True
         else:
             fields = _written_fields(stream, entry, item, before if item.id > unsettled else b"", row)
@@ -248,10 +245,21 @@ def fold(
             touched = touched or bool(fields)
     if not touched:
         return None
+    if not entry.alive and row is not None:
+        # Put back by a trigger of the application's that ran before ours logged the delete (or a later entry says it).
+        clocks = _insert(stream, entry, next_clock(0, latest))
     if entry.alive and row is None and entry.status != EntryStatus.PARKED:
         return None
     _settle(stream, entry, row, clocks, written)
     return entry
+
+
+def _insert(stream: StreamStore, entry: Entry, clock: int) -> dict[str, int]:
+    """Begin a new life of the row; return the clocks of its fields."""
+    entry.inserted = clock
+    entry.born_origin = entry.born_counter = 0
+    entry.held = {}
+    return dict.fromkeys(stream.table.names, clock)
 
 
 def _delete(entry: Entry, clocks: dict[str, int], clock: int) -> None:
@@ -290,7 +298,8 @@ def _settle(stream: StreamStore, entry: Entry, row: WireRow | None, clocks: dict
     elif row is not None:
         entry.status = EntryStatus.PRESENT
         entry.held = {name: value for name, value in entry.held.items() if name not in stream.table.codecs}
-    set_clocks(entry, clocks)
+    # A field that a migration has removed since has no value any more.
+    set_clocks(entry, {name: c for name, c in clocks.items() if name in stream.table.codecs or name in entry.held})
     if entry.status == EntryStatus.PRESENT:
         assert row is not None
         entry.layout = stream.layout_id(tuple(name for name in stream.table.names if name in clocks))

@@ -15,13 +15,12 @@ from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models.ledger import FieldLayout, Stream
 from p2p_replication.models.replica import Origin, Replica, Start
 from p2p_replication.protocol.clock import WallClock
-from p2p_replication.registry import registry
 from p2p_replication.storage.database_file import file_at_path
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
 from p2p_replication.storage.relations import Relations
 from p2p_replication.storage.replica_identity import identity_of, new_start
-from p2p_replication.storage.table import ModelTable, WireRow
+from p2p_replication.storage.table import ModelTable, WireRow, stored_models
 from p2p_replication.storage.vendors import vendor_of
 from p2p_replication.storage.write_budget import WriteBudget
 
@@ -122,20 +121,14 @@ class ReplicaDatabase:
         self._changed: set[str] = set()
         self.streams: dict[str, StreamStore] = {}
         with transaction.atomic(using=alias):
-            for options in registry:
-                if self.stores(options.model):
-                    stream, _ = Stream.objects.using(alias).get_or_create(label=options.label)
-                    self.streams[options.label] = StreamStore(self, stream, ModelTable(self.connection, options))
+            for options in stored_models(self.connection):
+                stream, _ = Stream.objects.using(alias).get_or_create(label=options.label)
+                self.streams[options.label] = StreamStore(self, stream, ModelTable(self.connection, options))
         self.by_number = {stream.id: stream for stream in self.streams.values()}
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
         return connections[self.alias]
-
-    def stores(self, model: type) -> bool:
-        from django.db import router
-
-        return model._meta.managed and router.allow_migrate_model(self.alias, model)  # type: ignore[attr-defined]
 
     @contextmanager
     def writing(self) -> Iterator[None]:

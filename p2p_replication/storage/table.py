@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import OperationalError, models
+from django.db import OperationalError, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from p2p_replication.registry import Options
+from p2p_replication.registry import Options, registry
 from p2p_replication.storage.codecs import FieldCodec
 from p2p_replication.storage.ledger import chunks, marks
 from p2p_replication.storage.vendors import vendor_of
@@ -29,6 +29,17 @@ class Busy(OperationalError):
         self.keys = keys
 
 
+def stored_models(connection: BaseDatabaseWrapper) -> list[Options]:
+    """Return the models that replicate and have a table in this database, whoever manages it; a view is none."""
+    tables, stored = set(connection.introspection.table_names()), vendor_of(connection).stored_name
+    return [
+        options
+        for options in registry
+        if stored(options.model._meta.db_table) in tables
+        and router.allow_migrate_model(connection.alias, options.model)
+    ]
+
+
 class ModelTable:
     """Rows of one model, by key text (as the triggers log it) and wire values."""
 
@@ -47,7 +58,7 @@ class ModelTable:
         self.key = codec_for(meta.pk)
         self.key_column = quote(self.key.column)
         #: The fields that travel and that the table really has: a reversed migration leaves the model with more.
-        fields = [f for f in options.fields() if f.column in present]
+        fields = [f for f in options.fields() if self.vendor.stored_name(f.column or "") in present]
         self.codecs: dict[str, FieldCodec] = {f.name: codec_for(f) for f in fields}
         self.names: tuple[str, ...] = tuple(self.codecs)
         self._columns = {name: quote(codec.column) for name, codec in self.codecs.items()}
@@ -60,7 +71,10 @@ class ModelTable:
         stays = [
             f
             for f in meta.concrete_fields
-            if f.column in present and f.name not in self.codecs and not f.primary_key and not f.generated
+            if self.vendor.stored_name(f.column or "") in present
+            and f.name not in self.codecs
+            and not f.primary_key
+            and not f.generated
         ]
         #: Columns that do not travel: a new row gets this replica's own defaults there.
         self._local_columns = {f.name: quote(f.column) for f in stays if f.column}
@@ -158,7 +172,7 @@ class ModelTable:
     def rewrite(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
         """Update rows by taking all of them out first, so that they can swap unique values. All columns are kept."""
         columns = [self.quoted(column) for column in self._stored_columns]
-        at = {codec.column: name for name, codec in self.codecs.items()}
+        at = {self.vendor.stored_name(codec.column): name for name, codec in self.codecs.items()}
         plain = ", ".join(self.vendor.verbatim(column) for column in columns)
         records = []
         with self.connection.cursor() as cursor:

@@ -19,11 +19,19 @@ def own_vector(database: ReplicaDatabase, stream: StreamStore) -> Vector:
 
 
 def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int) -> Vector:
-    """Return this replica's vector of a model in a pool: what it took from peers, and its own."""
-    taken = Declaration.objects.using(database.alias).values_list("vector", flat=True).filter(pk=declaration).first()
-    vector = joined(taken or {}, own_vector(database, stream))
+    """Return this replica's vector of a model in a pool: what it took from peers, and its own.
+
+    The ledger is one for all pools. What came in another pool of the model (with the same filter) is there for this
+    one's peers too, who learn of it by this vector.
+    """
+    declarations = Declaration.objects.using(database.alias).filter(model=stream.label)
+    known = {pk: (digest, taken) for pk, digest, taken in declarations.values_list("pk", "filter_digest", "vector")}
+    vector = dict(own_vector(database, stream))
     # Of this start nobody knows more than we do, whatever a peer says.
-    own = own_vector(database, stream).get(database.start)
+    own = vector.get(database.start)
+    for digest, taken in known.values():
+        if declaration in known and digest == known[declaration][0]:
+            vector = joined(vector, taken)
     vector.pop(database.start, None)
     return {**vector, database.start: own} if own else vector
 
@@ -46,15 +54,20 @@ def raise_vector(database: ReplicaDatabase, declaration: int, claim: Vector) -> 
         row.save(using=database.alias, update_fields=["vector"])
 
 
-def cursor_of(database: ReplicaDatabase, declaration: int, replica_id: str) -> tuple[str, int]:
-    """Return the durable cursor ``(sender's start, seq)`` for a peer, ``("", 0)`` if there is none."""
-    cursor = (
-        PullCursor.objects.using(database.alias)
-        .filter(declaration_id=declaration, replica_id=replica_id)
-        .values_list("start", "sequence")
-        .first()
-    )
-    return cursor or ("", 0)
+def cursor_of(
+    database: ReplicaDatabase, declaration: int, replica_id: str, peer_start: str | None = None
+) -> tuple[str, int]:
+    """Return the durable cursor ``(sender's start, seq)`` for a peer, ``("", 0)`` if there is none.
+
+    Args:
+        peer_start: the peer's start by now. The cursor of a pull that broke off counts for the start it was made with
+            only: the peer may have been set back to a backup since, and a row that was above the cursor then, and was
+            to come, may be below it again.
+    """
+    cursor = PullCursor.objects.using(database.alias).filter(declaration_id=declaration, replica_id=replica_id).first()
+    if cursor is None or (peer_start not in (None, cursor.start) and not cursor.is_finished):
+        return ("", 0)
+    return cursor.start, cursor.sequence
 
 
 def move_cursor(
@@ -82,6 +95,11 @@ def move_cursor(
     PullCursor.objects.using(database.alias).update_or_create(
         declaration_id=declaration,
         replica_id=replica_id,
-        defaults={"start": start, "sequence": to_seq, "unfinished_since": None if finished else timezone.now()},
+        defaults={
+            "start": start,
+            "sequence": to_seq,
+            "is_finished": finished,
+            "unfinished_since": None if finished else timezone.now(),
+        },
     )
     return True

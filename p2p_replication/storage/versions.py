@@ -14,14 +14,17 @@ def state_of(stream: StreamStore, entry: Entry, row: WireRow | None) -> RowState
     """Return the state of an entry whose row in the table is ``row`` (None where its values are held)."""
     if entry.status != EntryStatus.PRESENT or row is None:
         return RowState(entry.inserted, entry.deleted, entry.clock, entry.held, entry.field_clocks)
+    clocks = entry.field_clocks
     if entry.layout == stream.full_layout:
         values = dict(zip(stream.table.names, row, strict=True))
     else:
         known = set(stream.layout_fields(entry.layout))
         values = {name: value for name, value in zip(stream.table.names, row, strict=True) if name in known}
+        # Without those of fields that a migration has removed since.
+        clocks = {name: clock for name, clock in clocks.items() if name in values or name in entry.held}
     if entry.held:
         values.update(entry.held)
-    return RowState(entry.inserted, entry.deleted, entry.clock, values, entry.field_clocks)
+    return RowState(entry.inserted, entry.deleted, entry.clock, values, clocks)
 
 
 def store_state(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> None:

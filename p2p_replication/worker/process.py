@@ -48,6 +48,7 @@ class SyncWorker(Worker):  # type: ignore[misc]
         for number in ENDING_SIGNALS:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
         supervisor = PoolSupervisor(self._stats_file)
+        signal.signal(signal.SIGUSR1, lambda *_: loop.call_soon_threadsafe(supervisor.write_stats))
         parts: list[Coroutine[Any, Any, None]] = [supervisor.run(), *(self._listen(c) for c in self.channels)]
         if self._display is not None:
             parts.append(self._display(supervisor))
@@ -58,7 +59,7 @@ class SyncWorker(Worker):  # type: ignore[misc]
             for task in done - {stopping}:
                 task.result()
         finally:
-            for number in ENDING_SIGNALS:
+            for number in (*ENDING_SIGNALS, signal.SIGUSR1):
                 signal.signal(number, signal.SIG_IGN)
             for task in [*tasks, stopping]:
                 task.cancel()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from django.db import Error
@@ -31,6 +30,7 @@ from p2p_replication.worker.loops import run_loops
 from p2p_replication.worker.opening import check_migrations, install_capture, open_database, take_new_identity
 from p2p_replication.worker.requests import RequestServer
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
+from p2p_replication.worker.traffic import traffic_of, write_traffic
 from p2p_replication.worker.wakeups import wakeups_of
 
 logger = logging.getLogger("p2p_replication.worker")
@@ -68,7 +68,7 @@ class PoolSupervisor:
         self._look = asyncio.Event()
         self._retry = asyncio.Event()
         self._stale: asyncio.Queue[StaleReplica] = asyncio.Queue()
-        self._stopped_totals = [0, 0, 0, 0]
+        self._stopped_traffic: Counter[str] = Counter()
         #: Pools that can't run, and why, as it was said last.
         self.failed: dict[int, str] = {}
         #: Topics of the pools that another worker has the lease of.
@@ -109,7 +109,7 @@ class PoolSupervisor:
             PoolSupervisor.current = None
             await self._stop_pools()
             await self.thread.close()
-            await self._write_stats()
+            self.write_stats()
 
     def _loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         loops = [self._post, self._supervise, self._show, self._retry_parked, self._serve_requests]
@@ -242,8 +242,7 @@ class PoolSupervisor:
     async def _stop_running(self, number: int, running: _Running) -> None:
         running.task.cancel()
         await asyncio.gather(running.task, return_exceptions=True)
-        for i, count in enumerate(totals(running.pool)):
-            self._stopped_totals[i] += count
+        self._stopped_traffic.update(traffic_of(running.pool))
         # Who has lost the lease has nothing to tell any more: the pool's peers are its successor's.
         if await self.thread.run(take_lease, number, self.holder, app_settings.LEASE_TTL):
             with contextlib.suppress(StaleReplica):
@@ -255,19 +254,10 @@ class PoolSupervisor:
         begun = list(self._stopping)
         await asyncio.gather(*(self._stop(number) for number in list(self.running)), *begun, return_exceptions=True)
 
-    async def _write_stats(self) -> None:
+    def write_stats(self) -> None:
+        """Write the traffic since the start into the file that the worker was given for it, if any."""
         if self._stats_file:
-            names = ("channel_bytes_in", "channel_bytes_out", "signaling_bytes_in", "signaling_bytes_out")
-            line = json.dumps(dict(zip(names, self._stopped_totals, strict=True)))
-            await asyncio.to_thread(Path(self._stats_file).write_text, line + "\n")
-
-
-def totals(pool: LivePool) -> tuple[int, int, int, int]:
-    """Return the bytes of a pool's data channels (in, out) and of its signaling (in, out)."""
-    signaling = getattr(pool.handler, "signaling", None)
-    return (
-        pool.closed_bytes[0] + sum(r.session.bytes_in for r in pool.replicators),
-        pool.closed_bytes[1] + sum(r.session.bytes_out for r in pool.replicators),
-        getattr(signaling, "received_bytes", 0),
-        getattr(signaling, "sent_bytes", 0),
-    )
+            counts = Counter(self._stopped_traffic)
+            for running in self.running.values():
+                counts.update(traffic_of(running.pool))
+            write_traffic(self._stats_file, counts)

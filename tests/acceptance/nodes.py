@@ -147,6 +147,14 @@ class Node:
             self.worker.kill()
             self.worker = None
 
+    def traffic(self) -> dict[str, int]:
+        """Return the traffic of the running worker up to now."""
+        assert self.worker is not None
+        self.stats.unlink(missing_ok=True)
+        self.worker.popen.send_signal(signal.SIGUSR1)
+        until(self.stats.exists, "the worker writes its traffic")
+        return self.bytes_of_run()
+
     def bytes_of_run(self) -> dict[str, int]:
         """Return the traffic of the last worker that was stopped cleanly."""
         totals: dict[str, int] = json.loads(self.stats.read_text())

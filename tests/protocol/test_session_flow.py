@@ -54,6 +54,13 @@ def test_a_pull_asks_from_the_cursor_with_the_vector():
     assert peer.heard(Request) == [Request("m", 1, {"us": 3, "peer": 2}, "start", 9, 7)]
 
 
+def test_what_came_while_the_position_was_read_is_not_asked_for_again():
+    peer = caught_up({"peer": 5})
+    peer.session.pull("m", {"peer": 3}, ("start", 9), 0.0)
+    peer.look()
+    assert [request.vector for request in peer.heard(Request)] == [{"peer": 5}]
+
+
 def test_a_pull_that_gets_no_answer_ends_the_session():
     peer = RawPeer().open()
     peer.pull()
@@ -122,7 +129,7 @@ def test_the_last_batch_of_a_pull_ends_it():
 
 def test_own_changes_are_pushed_to_a_peer_that_has_those_before():
     peer = caught_up({"us": 5})
-    peer.session.local_changed("m", {"us": 6})
+    peer.session.local_changed("m", {"us": 6, "other": 3})
     peer.look()
     assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
     peer.read_push(5, 6, some_rows(1))
@@ -290,6 +297,16 @@ def test_a_push_from_above_the_vector_is_followed_by_a_pull():
     assert peer.heard(Ack) == [Ack(push.serial, False)]
     assert peer.wanted(fx.WantPull) == [fx.WantPull("m")]
     assert peer.session.links["m"].lacks_announced()
+
+
+def test_a_pull_whose_claim_is_not_taken_is_repeated():
+    """Something is missing before the batch: whatever vectors say, the peer is asked again."""
+    peer = caught_up({"us": 5})
+    peer.pull({"us": 5})
+    batch = peer.batch(row(9), from_seq=8, to_seq=9, claim={"us": 5}, round=2)
+    peer.say(batch)
+    peer.applied(batch, {"us": 5}, taken=False)
+    assert peer.wanted(fx.WantPull) == [fx.WantPull("m", initial=True)]
 
 
 def test_an_announcement_is_followed_by_one_wish_to_pull():

@@ -208,7 +208,6 @@ OTHER = next(key for key in CONTENT if bucket_of(key_hash(key)) != BUCKET)
         {"untracked": HUGE},
         {"keys": ["k7"], "hashes": bytes(HASH_SIZE)},
     ],
-    ids=lambda values: repr(values)[:60],
 )
 def test_sums_that_no_correct_peer_sends_are_refused(values):
     peer = RawPeer().open()
@@ -227,7 +226,6 @@ def test_sums_that_no_correct_peer_sends_are_refused(values):
         {"keys": [OTHER], "hashes": bytes(HASH_SIZE)},
         {"keys": [msgspec.msgpack.Ext(BYTES + 1, b"k7")], "hashes": bytes(HASH_SIZE)},
     ],
-    ids=lambda values: repr(values)[:60],
 )
 def test_rows_that_no_correct_peer_sends_are_refused(values):
     peer = RawPeer().open()

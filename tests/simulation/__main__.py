@@ -11,7 +11,7 @@ import concurrent.futures
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tests.simulation.scenarios import SCENARIOS, replay_command, run_seed, scenario_of
 
@@ -62,7 +62,7 @@ def run(seeds: range, *, processes: int, until_failure: bool) -> int:
     chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
     done = failed = 0
     with concurrent.futures.ProcessPoolExecutor(processes) as pool:
-        for problems in _in_order(pool, chunks):
+        for problems in pool.map(_run_chunk, chunks):
             for seed, problem in problems:
                 done += 1
                 if problem:
@@ -76,10 +76,6 @@ def run(seeds: range, *, processes: int, until_failure: bool) -> int:
                 print(f"{done} of {len(seeds)} seeds, {failed} failed, {told - began:.0f} s", flush=True)
     print(f"{done} seeds, {failed} failed, {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
-
-
-def _in_order(pool: concurrent.futures.ProcessPoolExecutor, chunks: Iterable[range]) -> Iterable[list[tuple[int, str]]]:
-    return pool.map(_run_chunk, chunks)
 
 
 def _run_chunk(seeds: range) -> list[tuple[int, str]]:

@@ -7,12 +7,15 @@ from p2p_replication.protocol.version_vector import covers, joined
 from tests.simulation.links import are_connected
 from tests.simulation.machine import RETRY, Machine
 from tests.simulation.oracle import SimulationFault, is_kept
-from tests.simulation.storage_model import LOOSE_GRACE, Status
+from tests.simulation.storage_content import Status
+from tests.simulation.storage_model import LOOSE_GRACE
 from tests.simulation.surroundings import STEADY
 from tests.simulation.world import World
 
 #: Seconds until all must be at rest. A session that hangs would be given up later than that: it is a stall.
 PATIENCE = 50.0
+#: Within so many seconds everything happens that an action has planned.
+PLANNED = 3.0
 #: Over a transport that broke its promise a session may hang, until it is given up.
 PULL_TIMEOUT = 60.0
 
@@ -21,6 +24,7 @@ Digest = dict[tuple[str, str], RowState]
 
 def heal(world: World) -> None:
     """Let the world come to rest and check what must hold then. Raises SimulationFault."""
+    world.time.run(PLANNED)
     world.note("", "healing begins")
     was_faithful = world.pace.is_faithful
     world.pace = STEADY

@@ -30,7 +30,6 @@ class Machine:
     Attributes:
         skew_ms: how far its clock is ahead.
         is_gone: it never comes back.
-        is_whole: its database was never set back, so that it has everything it ever committed.
     """
 
     def __init__(self, name: str, storage: StorageModel, world: Surroundings, skew_ms: int = 0) -> None:

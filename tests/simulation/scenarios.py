@@ -13,7 +13,7 @@ from typing import Any
 from tests.simulation.healing import check_convergence, check_errors, check_quiet, heal, settle
 from tests.simulation.machine import Machine
 from tests.simulation.oracle import SimulationFault
-from tests.simulation.surroundings import LOSSY, SLOW, STEADY, UNFAITHFUL, Pace
+from tests.simulation.surroundings import DISTANT, LOSSY, SLOW, STEADY, UNFAITHFUL, Pace
 from tests.simulation.world import World
 
 #: Copies of a change that may reach a replica in a steady pool (DESIGN 4 and guarantee 5).
@@ -115,6 +115,14 @@ SCENARIOS = (
         "replicas that come late and go for ever",
         {**WRITES, World.crash: 0.3, World.vanish: 0.5, World.come_late: 0.5},
     ),
+    Scenario(
+        "replicas that go in the middle of a pull",
+        # No link is cut and nobody comes late: each pull on connecting would find those rows.
+        {World.write: 20.0, World.meet_and_vanish: 0.7},
+        replicas=(3, 6),
+        steps=80,
+        options={"keys": 60},
+    ),
     Scenario("restored backups", {**WRITES, **CRASHES, World.back_up: 0.8, World.restore: 0.5}),
     Scenario("copied databases", {**WRITES, **CRASHES, World.copy: 0.5}),
     Scenario(
@@ -153,12 +161,13 @@ SCENARIOS = (
     Steady(
         "a storm of edits of one row",
         {World.write: 1.0},
+        DISTANT,
         replicas=(2, 8),
-        steps=100,
+        steps=150,
         pause=0.005,
         options={"keys": 1},
-        # What is written while a push is on its way goes in one more: fewer copies than writes.
-        most_copies=0.85,
+        # What is written while a push is on its way goes in one more: far fewer copies than writes.
+        most_copies=0.25,
     ),
     Scenario(
         "everything",

@@ -13,7 +13,8 @@ from p2p_replication.protocol.clock import is_too_far_ahead
 from p2p_replication.protocol.merge import join_into
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.version_vector import Vector, covers, joined
-from tests.simulation.storage_model import MAX_SKEW_MS, Cursor, Entry, Status, StorageModel, Work
+from tests.simulation.storage_content import Cursor, Entry, Status
+from tests.simulation.storage_model import MAX_SKEW_MS, StorageModel, Work
 
 #: Rows of a slice: fewer than those of a batch, so that a crash finds some of a batch applied and others not.
 SLICE_ROWS = 2

@@ -1,9 +1,12 @@
-"""One replica's database on plain dicts: the application's tables, the change log, the ledger, vectors and cursors.
+"""One replica's database: what ``p2p_replication.storage`` does, on plain dicts.
 
-It mirrors ``p2p_replication.storage`` without a database, so that many replicas run in one thread: here what lies
-there, and posting; ``storage_reading`` and ``storage_applying`` mirror ``changes`` and ``applier``. Work that takes
-several transactions is a generator that yields after each commit: between two commits anything may happen, the
-application's writes and the end of the process as well.
+It mirrors storage without a database, so that many replicas run in one thread: here posting, vectors and what goes on
+beside; ``storage_reading`` and ``storage_applying`` mirror ``changes`` and ``applier``. Work that takes several
+transactions is a generator that yields after each commit: between two commits anything may happen, the application's
+writes and the end of the process as well.
+
+Two rules are here that the simulation asked for and storage lacks as this is written: one vector for all pools of a
+model (``vector``), and the end of a cursor whose pull broke off with the start it was made with (``position``).
 
 The model has one set of fields, no relations between rows and no filters (``where=``): those come with the issue that
 brings them to storage.
@@ -14,14 +17,13 @@ from __future__ import annotations
 import copy
 from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import TypeVar
 
 from p2p_replication.protocol.clock import NEVER, WallClock, is_too_far_ahead, next_clock
 from p2p_replication.protocol.row_state import RowState, Value
 from p2p_replication.protocol.version_vector import Vector, covers, joined
 from tests.simulation.oracle import Oracle, SimulationFault, Written
+from tests.simulation.storage_content import Content, Declaration, Entry, LogEntry, Status, Stream
 
 FIELDS = ("body", "title")
 #: How far a clock may be ahead, and how long a sender may be gone before its loose rows are adopted.
@@ -33,80 +35,6 @@ POST_ROWS = 3
 T = TypeVar("T")
 #: Work in the database's thread; it yields after each commit.
 Work = Generator[None, None, T]
-
-
-class Status(Enum):
-    PRESENT = "in the table"
-    DELETED = "deleted"
-    PARKED = "parked"
-
-
-@dataclass
-class Entry:
-    """A ledger entry. The values of a row that is present lie in the table, as the application left them."""
-
-    state: RowState
-    dots: dict[str, int] = field(default_factory=dict)
-    born: tuple[str, int] | None = None
-    seq: int = 0
-    own_counter: int = 0
-    status: Status = Status.PRESENT
-
-
-@dataclass(frozen=True)
-class LogEntry:
-    """What a trigger appends: what was done to a row, not its values."""
-
-    label: str
-    key: str
-    operation: str
-    fields: tuple[str, ...]
-    #: Milliseconds since the epoch, by this replica's clock.
-    wall: int
-
-
-@dataclass
-class Stream:
-    """One model: its table and its ledger."""
-
-    table: dict[str, dict[str, Value]] = field(default_factory=dict)
-    entries: dict[str, Entry] = field(default_factory=dict)
-    own_vector: Vector = field(default_factory=dict)
-
-
-@dataclass
-class Cursor:
-    """How far a peer's ledger is read, and whether to its end.
-
-    ``unfinished_since``: when it was moved last by a pull that has not come to its end, None if its rows are adopted.
-    """
-
-    start: str
-    sequence: int
-    is_finished: bool = True
-    unfinished_since: float | None = None
-
-
-@dataclass
-class Declaration:
-    """A model in a pool."""
-
-    taken: Vector = field(default_factory=dict)
-    cursors: dict[str, Cursor] = field(default_factory=dict)
-
-
-@dataclass
-class Content:
-    """All that the database holds."""
-
-    streams: dict[str, Stream]
-    declarations: dict[tuple[str, str], Declaration]
-    log: list[LogEntry] = field(default_factory=list)
-    sequence: int = 0
-    #: ``(origin, first sequence)`` of each start in this database's history.
-    starts: list[tuple[str, int]] = field(default_factory=list)
-    #: What the application has written in this history, for the oracle.
-    written: list[Written] = field(default_factory=list)
 
 
 class StorageModel:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, pack_rows
 from p2p_replication.protocol.messages import Rows
 from p2p_replication.protocol.version_vector import covers
-from tests.simulation.storage_model import FIELDS, Entry, StorageModel, Work
+from tests.simulation.storage_content import Entry
+from tests.simulation.storage_model import FIELDS, StorageModel, Work
 
 #: Small, so that pulls are cut, scans end early and pushes give way to announcements.
 BATCH_ROWS = 3

@@ -9,7 +9,8 @@ from tests.simulation.links import End, are_connected, connect
 from tests.simulation.machine import Machine
 from tests.simulation.oracle import Oracle
 from tests.simulation.pool_member import PoolMember
-from tests.simulation.storage_model import Content, StorageModel
+from tests.simulation.storage_content import Content
+from tests.simulation.storage_model import StorageModel
 from tests.simulation.surroundings import STEADY, Pace, Surroundings
 
 NAMES = "ABCDEFGHIJKL"
@@ -202,6 +203,23 @@ class World(Surroundings):
             machine.is_gone = True
             machine.worker.commits_left = self.random.randint(0, 4)
             self.time.later(self.random.uniform(0.0, 1.0), machine.stop)
+
+    def meet_and_vanish(self, machine: Machine) -> None:
+        """Write a lot without any link, meet one other replica, and go for ever in the middle of its pull."""
+        if machine.worker is None or len(self.there()) <= 2:
+            return
+        machine.is_gone = True
+        for end in [end for end in self.ends() if end.member.name == machine.name]:
+            end.cut()
+        for _ in range(3):
+            self.write_many(machine)
+        self.time.later(0.5, lambda: self._meet(machine))
+        self.time.later(self.random.uniform(0.8, 2.5), machine.stop)
+
+    def _meet(self, machine: Machine) -> None:
+        pairs = [pair for pair in self.pairs() if machine.name in (pair[0].name, pair[1].name)]
+        if pairs:
+            connect(*self.random.choice(pairs))
 
     def come_late(self, machine: Machine) -> None:
         if len(self.machines) < MOST:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,9 @@ from p2p_replication.models import Declaration, LedgerEntry
 from p2p_replication.protocol.changes import check_rows
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.storage.applier import Applied
+from tests.databases import Database, PostgreSQLDatabase, SQLiteFile
 from tests.replicas import LABELS, TestReplica
+from tests.storage.schema_project import ALIASES, SchemaProject
 
 
 class StorageReplica(TestReplica):
@@ -69,6 +74,32 @@ def meet(*replicas: TestReplica, labels: tuple[str, ...] = LABELS, rounds: int =
 @pytest.fixture
 def replica_class() -> type[TestReplica]:
     return StorageReplica
+
+
+@pytest.fixture(scope="session")
+def first_schema(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """``first_schema(vendor)``: a project with databases of that kind, to be copied."""
+
+    @cache
+    def make(vendor: str) -> SchemaProject:
+        folder = tmp_path_factory.mktemp(f"schema-{vendor}")
+        databases: dict[str, Database] = {alias: SQLiteFile(folder / f"{alias}.sqlite3") for alias in ALIASES}
+        if vendor == "postgresql":
+            server = request.getfixturevalue("postgresql")
+            databases = {alias: PostgreSQLDatabase(server, server.create()) for alias in ALIASES}
+        return SchemaProject.create(folder / "project", databases)
+
+    return make
+
+
+@pytest.fixture
+def project(first_schema, vendor: str, tmp_path: Path) -> Iterator[SchemaProject]:
+    """A new project at its first schema, with two rows that both the first and the second database have."""
+    project: SchemaProject = first_schema(vendor).copy(tmp_path / "project")
+    yield project
+    for database in project.databases.values():
+        if isinstance(database, PostgreSQLDatabase):
+            database.server.drop(database.name)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -297,6 +297,22 @@ def test_a_database_set_back_is_noticed_though_nothing_is_written(replica: Repli
         a.database.check_identity()
 
 
+def test_a_pull_that_broke_off_begins_anew_with_a_restored_sender(
+    replica: Replicas, backup: Backup, restore: Replicas
+) -> None:
+    """A row that was above the cursor, and was to come, lies below it in the backup: it must not be skipped."""
+    a, b = replica("a"), replica("b")
+    write(a, "1", "2", "3")
+    saved = backup(a)
+    write(a, "1", rate=7)  # From seq 1 to seq 4.
+    b.pull(a, COIN, batch_size=2, batches=1)
+    assert codes(b) == {"2", "3"}
+    restored = restore("restored", saved)
+    settle(restored, b)
+    assert codes(b) == {"1", "2", "3"}
+    assert_settled(restored, b)
+
+
 def test_a_write_that_was_rolled_back_is_no_database_set_back(replica: Replicas) -> None:
     a = replica("a")
     write(a, "1")

@@ -142,6 +142,19 @@ class OddNames(ReplicatedModel):
         return str(self.pk)
 
 
+class LongNames(ReplicatedModel):
+    """Names of more bytes than PostgreSQL takes, which it cuts off."""
+
+    text = models.TextField(default="", db_column="größe" * 14)
+    other = models.IntegerField(default=0)
+
+    class Meta:
+        db_table = "«tablë» " + "y" * 80
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 #: More columns than one bitmap has bits.
 Wide = type(
     "Wide",
@@ -167,3 +180,54 @@ class Diary(ReplicatedModel):
 
     def __str__(self) -> str:
         return self.text
+
+
+class Tags(models.TextField):
+    """A field of a project's own: a list in Python, a text with commas in the database."""
+
+    def from_db_value(self, value: str | None, expression: object, connection: object) -> list[str] | None:
+        return None if value is None else value.split(",")
+
+    def get_prep_value(self, value: list[str] | None) -> str | None:
+        return value if value is None or isinstance(value, str) else ",".join(value)
+
+
+class Cents(models.Field):
+    """A field of a project's own that is no subclass of the kind it stores."""
+
+    def get_internal_type(self) -> str:
+        return "BigIntegerField"
+
+    def from_db_value(self, value: int | None, expression: object, connection: object) -> str | None:
+        return None if value is None else f"{value // 100}.{value % 100:02}"
+
+    def get_prep_value(self, value: str | None) -> int | None:
+        return None if value is None else int(value.replace(".", ""))
+
+
+class Specimen(ReplicatedModel):
+    """The kinds of fields that Sample lacks, and what a column can be besides."""
+
+    size = models.CharField(max_length=3, choices=[("s", "small"), ("l", "large")], null=True)
+    slug = models.SlugField(null=True)
+    email = models.EmailField(null=True)
+    url = models.URLField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    old_address = models.GenericIPAddressField(protocol="IPv4", null=True)
+    small = models.SmallIntegerField(null=True)
+    positive = models.PositiveIntegerField(null=True)
+    positive_small = models.PositiveSmallIntegerField(null=True)
+    positive_big = models.PositiveBigIntegerField(null=True)
+    document = models.FileField(null=True)
+    path = models.FilePathField(null=True)
+    renamed = models.IntegerField(null=True, db_column="another name")
+    defaulted = models.IntegerField(db_default=7)
+    blank = models.TextField(db_default="")
+    doubled = models.GeneratedField(
+        expression=models.F("small") * 2, output_field=models.IntegerField(null=True), db_persist=True
+    )
+    tags = Tags(null=True)
+    price = Cents(null=True)
+
+    def __str__(self) -> str:
+        return str(self.pk)

@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--stats-file",
             default=os.environ.get("P2P_STATS_FILE", ""),
-            help="write the bytes of data channels and signaling there, as JSON, at a clean stop",
+            help="write the traffic of data channels and signaling there, as JSON, at a clean stop and on SIGUSR1",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

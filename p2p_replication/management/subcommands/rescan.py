@@ -7,12 +7,11 @@ from argparse import ArgumentParser
 from typing import Any, ClassVar
 
 from django.core.management.base import CommandError
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS
 
 from p2p_replication.management.captured import described, refuse_unready_database
 from p2p_replication.management.named_models import labels_of
 from p2p_replication.management.subcommands import Subcommand
-from p2p_replication.models.ledger import Stream
 from p2p_replication.storage.capture import installation
 
 
@@ -29,11 +28,7 @@ class RescanSubcommand(Subcommand):
         database: str = options["database"]
         labels = labels_of(options["models"])
         refuse_unready_database(database)
-        # One transaction: no other process sees the triggers gone, and a failure leaves no gap.
-        with transaction.atomic(using=database):
-            for stream in Stream.objects.using(database).filter(label__in=labels):
-                installation.open_gap(database, stream, "manage.py p2p rescan")
-            found = installation.install(database, labels)
+        found = installation.install(database, labels, because="manage.py p2p rescan")
         absent = [label for label in labels if label not in found]
         if absent and options["models"]:
             raise CommandError(f"{', '.join(absent)}: no such table in the database {database!r}; run migrate.")

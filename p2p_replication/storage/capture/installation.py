@@ -7,14 +7,15 @@ database's own columns, the table is reconciled with the ledger, and the gap is 
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from django.apps import AppConfig, apps
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_migrate, pre_migrate
 from django.utils import timezone
@@ -23,14 +24,18 @@ from p2p_replication.models.ledger import ChangeLogEntry, FieldLayout, Gap, Stre
 from p2p_replication.registry import Options, registry
 from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, compiler_of, digest_of, table_mark
 from p2p_replication.storage.capture.reconciliation import Reconciled, reconcile
-from p2p_replication.storage.table import ModelTable
+from p2p_replication.storage.capture.renames import follow_renames
+from p2p_replication.storage.table import ModelTable, stored_models
 from p2p_replication.storage.vendors import SUPPORTED, vendor_of
 
-T = TypeVar("T")
+logger = logging.getLogger("p2p_replication.storage")
+
 APP_LABEL = "p2p_replication"
-#: Seconds that the application's open transactions may keep a table from getting or losing its triggers.
-PATIENCE = 60.0
-PAUSE = 0.1
+#: Seconds between two tries for a table that the application is writing to, and until a line in the log says so.
+BUSY_PAUSE = 0.2
+PATIENCE = 5.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,36 +51,84 @@ def connect_migration_signals() -> None:
     post_migrate.connect(_after_migration, dispatch_uid="p2p_replication.after")
 
 
-def install(using: str = DEFAULT_DB_ALIAS, labels: Iterable[str] | None = None) -> dict[str, Reconciled]:
+def install(
+    using: str = DEFAULT_DB_ALIAS, labels: Iterable[str] | None = None, *, because: str = ""
+) -> dict[str, Reconciled]:
     """Bring the triggers of all models (or these) up to date, and reconcile those that had a gap.
+
+    Args:
+        because: a reason to reconcile them in any case.
 
     Returns what was found, for each model that was touched.
     """
     connection = connections[using]
     if not _is_ready(connection):
         return {}
+    _drop_flushed(connection)
     touched: dict[str, Reconciled] = {}
     wanted = set(labels) if labels is not None else None
-    for options in _captured(connection, using):
+    for options in stored_models(connection):
         if wanted is None or options.label in wanted:
-            found = _patiently(connection, partial(_install_one, connection, options))
+            found = _writing(connection, partial(_install_one, connection, options, because))
             if found is not None:
                 touched[options.label] = found
     if wanted is None:
-        _remove_stale(connection, using)
+        _remove_stale(connection)
     return touched
 
 
-def remove(using: str = DEFAULT_DB_ALIAS, *, app_labels: set[str] | None = None, reason: str = "removed") -> None:
-    """Put a gap on record for the models (of these apps), then drop their triggers."""
+def remove(
+    using: str = DEFAULT_DB_ALIAS,
+    *,
+    app_labels: set[str] | None = None,
+    tables: Iterable[str] = (),
+    reason: str = "removed",
+) -> None:
+    """Put a gap on record for the models (of these apps), then drop their triggers.
+
+    Args:
+        tables: more tables of these apps: those of models that the code has no more, or by another name.
+    """
     connection = connections[using]
-    if not _is_ready(connection):
-        return
-    tables = set(connection.introspection.table_names())
-    for options in registry:
-        if app_labels is None or options.model._meta.app_label in app_labels:
-            is_there = options.model._meta.db_table in tables
-            _patiently(connection, partial(_remove_one, connection, options, reason, is_there))
+    if _is_ready(connection):
+        _writing(connection, partial(_remove, connection, app_labels, set(tables), reason))
+
+
+def _remove(connection: BaseDatabaseWrapper, app_labels: set[str] | None, tables: set[str], reason: str) -> None:
+    using = connection.alias
+    for stream in Stream.objects.using(using).exclude(trigger_digest=""):
+        if app_labels is None or stream.label.split(".")[0] in app_labels:
+            open_gap(using, stream, reason)
+    models = [options.model._meta for options in registry]
+    tables |= {meta.db_table for meta in models if app_labels is None or meta.app_label in app_labels}
+    stored = set(map(vendor_of(connection).stored_name, tables))
+    compiler = compiler_of(connection)
+    for name, table in compiler.all_installed(connection).items():
+        if app_labels is None or table in stored:
+            compiler.drop(connection, name, table)
+
+
+def _writing(connection: BaseDatabaseWrapper, work: Callable[[], T]) -> T:
+    """Do the work in one write transaction; again, if a transaction of the application's was in its way.
+
+    A lock on a table that waits keeps all others from the table: so it waits shortly, and often.
+    """
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            with transaction.atomic(using=connection.alias):
+                # Before any lock on a table, as whoever posts or applies does.
+                vendor_of(connection).begin_writing(connection)
+                return work()
+        except OperationalError as error:
+            if connection.in_atomic_block or not vendor_of(connection).is_busy(error):
+                raise
+        if not told and time.monotonic() - began > PATIENCE:
+            logger.warning(
+                "the capture triggers wait for a transaction that writes to the table (%s)", connection.alias
+            )
+            told = True
+        time.sleep(BUSY_PAUSE)
 
 
 def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
@@ -84,8 +137,8 @@ def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
     if not _is_ready(connection):
         return []
     found = []
-    for options in _captured(connection, using):
-        stream = Stream.objects.using(using).filter(label=options.label).first()
+    for options in stored_models(connection):
+        stream = Stream.objects.using(using).filter(label=options.label).select_related("layout").first()
         if stream is None or not stream.trigger_digest:
             found.append(Drift(options.label, "it has no capture triggers"))
         elif stream.gaps.filter(closed_at=None).exists():
@@ -106,65 +159,41 @@ def open_gap(using: str, stream: Stream, reason: str) -> None:
     Stream.objects.using(using).filter(pk=stream.pk).update(trigger_digest="")
 
 
-def _patiently(connection: BaseDatabaseWrapper, act: Callable[[], T]) -> T:
-    """Do something in a write transaction; if the application is at the table just now, let go, and try again.
-
-    Whoever waits in line for a table's lock holds up all who come after.
-    """
-    vendor, deadline = vendor_of(connection), time.monotonic() + PATIENCE
-    while True:
-        try:
-            with transaction.atomic(using=connection.alias):
-                # Before any lock on a table, as whoever posts or applies does.
-                vendor.begin_writing(connection)
-                return act()
-        except OperationalError as error:
-            if not vendor.is_busy(error) or time.monotonic() > deadline:
-                raise
-        time.sleep(PAUSE)
+def _drop_flushed(connection: BaseDatabaseWrapper) -> None:
+    """Drop what the log has of streams that are gone: in a flush on SQLite the log may be emptied before the others."""
+    streams = Stream.objects.using(connection.alias)
+    with transaction.atomic(using=connection.alias):
+        vendor_of(connection).begin_writing(connection)
+        ChangeLogEntry.objects.using(connection.alias).exclude(stream__in=streams.values("pk")).delete()
 
 
-def _remove_one(connection: BaseDatabaseWrapper, options: Options, reason: str, is_there: bool) -> None:
-    stream = Stream.objects.using(connection.alias).filter(label=options.label).first()
-    if stream is not None and stream.trigger_digest:
-        open_gap(connection.alias, stream, reason)
-    if is_there:
-        _drop(connection, options.model._meta.db_table)
-
-
-def _install_one(connection: BaseDatabaseWrapper, options: Options) -> Reconciled | None:
+def _install_one(connection: BaseDatabaseWrapper, options: Options, because: str) -> Reconciled | None:
     using = connection.alias
-    stream, created = Stream.objects.using(using).get_or_create(label=options.label)
     table = ModelTable(connection, options)
     fields = table.names
-    layout = FieldLayout.objects.using(using).filter(stream=stream, fields=list(fields)).order_by("pk").first()
-    if layout is None:
-        layout = FieldLayout.objects.using(using).create(stream=stream, fields=list(fields))
-    if stream.layout_id != layout.pk:
-        stream.layout = layout
+    follow_renames(connection, options, fields)
+    stream, created = Stream.objects.using(using).get_or_create(label=options.label)
+    if stream.layout is None or tuple(stream.layout.fields) != fields:
+        layouts = FieldLayout.objects.using(using).filter(stream=stream, fields=list(fields))
+        stream.layout = layouts.order_by("pk").first() or layouts.create(stream=stream, fields=list(fields))
         stream.save(using=using, update_fields=["layout"])
     triggers = _compile(connection, options, stream)
     gap = Gap.objects.using(using).filter(stream=stream, closed_at=None).first()
-    if stream.trigger_digest == digest_of(triggers) and gap is None and _is_current(connection, triggers):
-        return None
+    is_current = _is_current(connection, triggers)
     if gap is None:
-        open_gap(using, stream, "first installation" if created else "the triggers were absent or different")
-    _drop(connection, options.model._meta.db_table)
-    with connection.cursor() as cursor:
-        for trigger in triggers:
-            cursor.execute(trigger.sql, None)
+        if is_current and stream.trigger_digest == digest_of(triggers) and not because:
+            return None
+        absent = "first installation" if created else "the triggers were absent or different"
+        open_gap(using, stream, because or absent)
+    if not is_current:
+        _drop(connection, options.model._meta.db_table)
+        with connection.cursor() as cursor:
+            for trigger in triggers:
+                cursor.execute(trigger.sql, None)
     found = reconcile(connection, stream, table)
     Gap.objects.using(using).filter(stream=stream, closed_at=None).update(closed_at=timezone.now())
     Stream.objects.using(using).filter(pk=stream.pk).update(trigger_digest=digest_of(triggers))
     return found
-
-
-def _captured(connection: BaseDatabaseWrapper, using: str) -> Iterator[Options]:
-    """Yield the models that replicate and have their table in this database."""
-    tables = set(connection.introspection.table_names())
-    for options in registry:
-        if options.model._meta.db_table in tables and router.allow_migrate_model(using, options.model):
-            yield options
 
 
 def _compile(connection: BaseDatabaseWrapper, options: Options, stream: Stream) -> list[Trigger]:
@@ -193,9 +222,9 @@ def _drop(connection: BaseDatabaseWrapper, table: str) -> None:
         compiler.drop(connection, name, table)
 
 
-def _remove_stale(connection: BaseDatabaseWrapper, using: str) -> None:
+def _remove_stale(connection: BaseDatabaseWrapper) -> None:
     """Drop the triggers of tables whose models replicate no more."""
-    marks = {table_mark(options.model._meta.db_table) for options in _captured(connection, using)}
+    marks = {table_mark(options.model._meta.db_table) for options in stored_models(connection)}
     compiler = compiler_of(connection)
     for name, table in compiler.all_installed(connection).items():
         if name.split("_")[2] not in marks:
@@ -217,7 +246,11 @@ def _migrated_apps(plan: Any) -> set[str]:
 
 def _before_migration(sender: AppConfig, using: str, plan: Any = (), **kwargs: Any) -> None:
     if plan and sender.label == APP_LABEL:
-        remove(using, app_labels=_migrated_apps(plan), reason="migration")
+        labels = _migrated_apps(plan)
+        # The models as they were: the code may call them otherwise by now.
+        before = [model._meta for model in kwargs["apps"].get_models()]
+        tables = {meta.db_table for meta in before if meta.app_label in labels}
+        remove(using, app_labels=labels, tables=tables, reason="migration")
 
 
 def _after_migration(sender: AppConfig, using: str, plan: Any = (), **kwargs: Any) -> None:

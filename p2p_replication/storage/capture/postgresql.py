@@ -17,9 +17,13 @@ NOTIFY_CHANNEL = "p2p_replication"
 
 # Whoever may write to the table is captured, whatever it may do with the log: hence SECURITY DEFINER, and no name is
 # looked up where the caller says. Without nested loops, as the plan of the first call, for one row, serves all later.
+# ALWAYS: also where session_replication_role turns triggers off; and after DISABLE and ENABLE it is ALWAYS no more, so
+# that the time between is noticed.
 _FUNCTION = """CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $p2p${body}$p2p$;
-{trigger};"""
+REVOKE ALL ON FUNCTION {name}() FROM PUBLIC;
+{trigger};
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quoted};"""
 _BODY = """
 DECLARE wall bigint := {now};
 BEGIN
@@ -42,20 +46,20 @@ def triggers(connection: BaseDatabaseWrapper, target: CaptureTarget) -> list[Tri
             now=PostgreSQL.now_ms, applying=APPLYING, log=log, rows=rows, channel=NOTIFY_CHANNEL
         )  # fmt: skip
         name = named(kind, target.table, f"{event} {body}")
-        function = f"{table.rpartition('.')[0]}.{_q(name)}"
+        function = table.removesuffix(_q(target.table)) + _q(name)
         trigger = (
             f"CREATE TRIGGER {_q(name)} {event.format(table=table)} FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
         )
-        sql = _FUNCTION.format(name=function, body=body, trigger=trigger)
+        sql = _FUNCTION.format(name=function, body=body, trigger=trigger, table=table, quoted=_q(name))
         found.append(Trigger(name, target.table, sql, body))
     return found
 
 
 def installed(connection: BaseDatabaseWrapper, table: str) -> dict[str, str]:
-    """Return our triggers on a table, ``{name: the function's body}``; of one that is disabled, no body."""
+    """Return our triggers on a table, ``{name: the function's body}``; of one that is or was disabled, no body."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT t.tgname, CASE WHEN t.tgenabled IN ('O', 'A') THEN p.prosrc ELSE '' END FROM pg_trigger t "
+            "SELECT t.tgname, CASE WHEN t.tgenabled = 'A' THEN p.prosrc ELSE '' END FROM pg_trigger t "
             "JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = to_regclass(%s) AND NOT t.tgisinternal",
             [_q(table)],
         )

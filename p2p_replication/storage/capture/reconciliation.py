@@ -14,8 +14,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, FieldLayout, Operation, Stream
 from p2p_replication.protocol.row_state import same_value
-from p2p_replication.storage.digests import differing, field_digests
-from p2p_replication.storage.ledger import TABLE
+from p2p_replication.storage.capture.conversions import earlier_forms
+from p2p_replication.storage.digests import DIGEST_SIZE, differing, field_digests
+from p2p_replication.storage.ledger import TABLE, chunks, marks
 from p2p_replication.storage.posting import BLOCK_BITS
 from p2p_replication.storage.table import ModelTable
 from p2p_replication.storage.vendors import vendor_of
@@ -40,17 +41,18 @@ class Reconciled:
 def reconcile(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable) -> Reconciled:
     """Append what differs between a table and its ledger to the change log. Inside a write transaction.
 
-    Rows with entries in the log already are left to posting.
+    What entries in the log say already is left to posting.
     """
     table.vendor.prepare_reading(connection)
     adopted = _log_missing(
-        connection, stream, Operation.ADOPT,
+        connection, stream, Operation.ADOPT, f"SELECT key FROM {LOG} WHERE stream = {stream.pk}",
         f"SELECT {table.key_text('t')} FROM {table.name} t WHERE NOT EXISTS "
         f"(SELECT 1 FROM {TABLE} l WHERE l.stream = %s AND l.key = {table.key_text('t')} AND l.status <> %s)",
         [stream.pk, EntryStatus.DELETED.value],
     )  # fmt: skip
     gone = _log_missing(
         connection, stream, Operation.DELETE,
+        f"SELECT key FROM {LOG} WHERE stream = {stream.pk} AND operation = {Operation.DELETE.value}",
         f"SELECT l.key FROM {TABLE} l WHERE l.stream = %s AND l.status = %s AND NOT EXISTS "
         f"(SELECT 1 FROM {table.name} t WHERE {table.has_key('t', 'l.key')})",
         [stream.pk, EntryStatus.PRESENT.value],
@@ -59,14 +61,14 @@ def reconcile(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable
 
 
 def _log_missing(
-    connection: BaseDatabaseWrapper, stream: Stream, operation: Operation, keys: str, params: list[Any]
+    connection: BaseDatabaseWrapper, stream: Stream, operation: Operation, but: str, keys: str, params: list[Any]
 ) -> int:
     now = vendor_of(connection).now_ms
     with connection.cursor() as cursor:
         cursor.execute(
             # INSERT comes first: sqlite3 counts the rows of statements that begin so, and no others.
             f"INSERT INTO {LOG} (stream, layout, key, operation, columns, block, wall) "
-            f"WITH k(key) AS ({keys}), p(key) AS (SELECT key FROM {LOG} WHERE stream = {stream.pk}) "
+            f"WITH k(key) AS ({keys}), p(key) AS ({but}) "
             f"SELECT {stream.pk}, {stream.layout_id}, k.key, {operation.value}, 0, 0, {now} FROM k "
             "WHERE k.key NOT IN (SELECT key FROM p)",
             params,
@@ -77,7 +79,6 @@ def _log_missing(
 def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable) -> int:
     """Log the rows whose content differs from their digest, field by field."""
     layouts = {layout.pk: tuple(layout.fields) for layout in FieldLayout.objects.using(connection.alias).all()}
-    current = layouts[stream.layout_id] if stream.layout_id else table.names
     made_up: dict[str, Any] | None = None
     found = 0
     last = 0
@@ -87,69 +88,100 @@ def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: Model
             cursor.execute(
                 f"SELECT l.id, l.key, l.layout, l.digest{', ' + values if values else ''} FROM {TABLE} l "
                 f"JOIN {table.name} t ON {table.has_key('t', 'l.key')} "
-                "WHERE l.stream = %s AND l.status = %s AND l.id > %s AND l.key NOT IN "
-                f"(SELECT key FROM {LOG} WHERE stream = %s) ORDER BY l.id LIMIT %s",
-                [stream.pk, EntryStatus.PRESENT.value, last, stream.pk, PAGE],
+                "WHERE l.stream = %s AND l.status = %s AND l.id > %s ORDER BY l.id LIMIT %s",
+                [stream.pk, EntryStatus.PRESENT.value, last, PAGE],
             )
             records = cursor.fetchall()
-            if made_up is None:
-                # Only where a row lacks a field: finding them out costs some 30 ms a field.
-                is_needed = any(record[2] != stream.layout_id for record in records)
-                made_up = _made_up_values(connection, table) if is_needed else None
-            for record in records:
-                last = record[0]
-                row = dict(zip(table.names, table.wire_row(record[4:]), strict=True))
-                fields = layouts.get(record[2], ())
-                now = field_digests([row.get(name) for name in fields])
-                names = {fields[i] for i in differing(bytes(record[3]), now) if i < len(fields)} & row.keys()
-                # A field that is new to the row: what the migration made up for all rows is nobody's write.
-                names |= {
-                    name
-                    for name, value in (made_up or {}).items()
-                    if name not in fields and not same_value(row[name], value)
-                }
-                bits = [current.index(name) for name in names if name in current]
+        if made_up is None and any(record[2] != stream.layout_id for record in records):
+            # Only where a row lacks a field: finding them out costs some 30 ms a field.
+            made_up = _made_up_values(connection, table)
+        written: dict[str, set[str]] = {}
+        for record in records:
+            last = record[0]
+            row = dict(zip(table.names, table.wire_row(record[4:]), strict=True))
+            if names := _differing(row, layouts.get(record[2], ()), bytes(record[3]), made_up or {}):
+                written[record[1]] = names
+        found += _log_fields(connection, stream, layouts, written)
+        if len(records) < PAGE:
+            return found
+
+
+def _differing(row: dict[str, Any], fields: tuple[str, ...], digest: bytes, made_up: dict[str, Any]) -> set[str]:
+    """Return the fields of a row that somebody has written since its digest was taken."""
+    now = field_digests([row.get(name) for name in fields])
+    names = set()
+    for i in differing(digest, now):
+        if i < len(fields) and fields[i] in row:
+            name, value = fields[i], row[fields[i]]
+            forms = [*earlier_forms(value), *([None] if name in made_up and same_value(value, made_up[name]) else ())]
+            before = digest[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE]
+            # A migration that only gave the value another type, or a null the default, has written nothing.
+            if all(field_digests([form]) != before for form in forms):
+                names.add(name)
+    # A field that is new to the row: what the migration made up for all rows is nobody's write.
+    return names | {n for n, value in made_up.items() if n not in fields and not same_value(row[n], value)}
+
+
+def _log_fields(
+    connection: BaseDatabaseWrapper, stream: Stream, layouts: dict[int, tuple[str, ...]], fields: dict[str, set[str]]
+) -> int:
+    """Append these fields of these rows to the log, without those that it has already; return the number of rows."""
+    current = layouts[stream.layout_id] if stream.layout_id else ()
+    found = 0
+    with connection.cursor() as cursor:
+        for chunk in chunks(list(fields)):
+            pending: dict[str, set[str]] = {}
+            cursor.execute(
+                f"SELECT key, layout, operation, columns, block FROM {LOG} "
+                f"WHERE stream = %s AND key IN ({marks(len(chunk))})",
+                [stream.pk, *chunk],
+            )
+            for key, layout, operation, columns, block in cursor.fetchall():
+                names = layouts.get(layout, ())[block * BLOCK_BITS :][:BLOCK_BITS]
+                written = {name for i, name in enumerate(names) if columns >> i & 1}
+                if not columns and operation != Operation.EVICT:
+                    written = set(current)  # Posting looks at the whole row.
+                pending.setdefault(key, set()).update(written)
+            for key in chunk:
+                bits = [current.index(name) for name in fields[key] - pending.get(key, set()) if name in current]
                 found += bool(bits)
                 for block in sorted({bit // BLOCK_BITS for bit in bits}):
                     bitmap = sum(1 << (bit % BLOCK_BITS) for bit in bits if bit // BLOCK_BITS == block)
                     cursor.execute(
                         f"INSERT INTO {LOG} (stream, layout, key, operation, columns, block, wall) "
-                        f"SELECT %s, %s, %s, %s, %s, %s, {table.vendor.now_ms}",
-                        [stream.pk, stream.layout_id, record[1], Operation.ADOPT.value, bitmap, block],
+                        f"SELECT %s, %s, %s, %s, %s, %s, {vendor_of(connection).now_ms}",
+                        [stream.pk, stream.layout_id, key, Operation.ADOPT.value, bitmap, block],
                     )
-        if len(records) < PAGE:
-            return found
+    return found
 
 
 def _made_up_values(connection: BaseDatabaseWrapper, table: ModelTable) -> dict[str, Any]:
     """Return what a migration that added a field has put into it, by field: its default, in wire form.
 
-    A callable's value of that time is not known any more: then it is what all rows have alike, if they do.
+    A default that is another one each time (the time, a random id) is not what stands in the rows: replicas have
+    different values there, and have to agree on one as on any other that a migration wrote.
     """
     made_up: dict[str, Any] = {}
-    for name, codec in table.codecs.items():
+    for name in table.codecs:
         field = table.options.model._meta.get_field(name)
         assert isinstance(field, models.Field)
-        one_for_all = field.has_default() and callable(field.default)
-        if not one_for_all and field.db_default is models.NOT_PROVIDED:
+        if field.db_default is models.NOT_PROVIDED:
             raw = field.get_db_prep_save(field.get_default(), connection)
-            made_up[name] = stored_form(connection, table, name, raw)
-            continue
-        with connection.cursor() as cursor:
-            column = codec.select.format(table.quoted(codec.column))
-            cursor.execute(f"SELECT DISTINCT {column} FROM {table.name} LIMIT 2", [])
-            values = cursor.fetchall()
-        if len(values) == 1:
-            raw = values[0][0]
-            made_up[name] = codec.to_wire(raw) if codec.to_wire and raw is not None else raw
+            made_up[name] = stored_form(connection, table, name, "%s", [raw])
+        else:
+            editor = connection.SchemaEditorClass(connection)
+            sql, params = editor.db_default_sql(field)  # type: ignore[attr-defined]
+            made_up[name] = stored_form(connection, table, name, sql, list(params) or None)
     return made_up
 
 
-def stored_form(connection: BaseDatabaseWrapper, table: ModelTable, name: str, value: Any) -> Any:
-    """Return the wire form of a value as the column would hold it, which may change it."""
+def stored_form(
+    connection: BaseDatabaseWrapper, table: ModelTable, name: str, sql: str, params: list[Any] | None
+) -> Any:
+    """Return the wire form of an expression's value as the column would hold it, which may change it."""
     codec = table.codecs[name]
     kind = table.vendor.cast_of(connection, table.options.model._meta.db_table, codec.column)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {codec.select.format(f'CAST(%s AS {kind})' if kind else '%s')}", [value])
+        cursor.execute("SELECT " + codec.select.replace("{}", f"CAST({sql} AS {kind})" if kind else sql), params)
         raw = cursor.fetchone()[0]
     return codec.to_wire(raw) if codec.to_wire and raw is not None else raw

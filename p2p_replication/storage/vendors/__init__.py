@@ -55,6 +55,9 @@ class Vendor(Protocol):
     def verbatim(self, column: str) -> str:
         """Return the SQL that reads a column's value so that it can be inserted again exactly."""
 
+    def stored_name(self, name: str) -> str:
+        """Return the name of a table or column as the database has it, which may cut it off."""
+
     def columns(self, connection: BaseDatabaseWrapper, table: str) -> list[str]:
         """Return the columns that a table (or view) has and that can be written."""
 

@@ -27,12 +27,14 @@ BEGIN_WRITING = (
     f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LEDGER_LOCK_TIMEOUT}'; "
     f"SELECT pg_advisory_xact_lock({LEDGER_LOCK}); SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
 )
+#: Longer names are cut off there, without an error.
+NAME_BYTES = 63
 #: The variable that tells the triggers "this is the applier"; it lives no longer than the transaction.
 APPLYING = "p2p_replication.applying"
 
 #: lock_not_available, deadlock_detected, serialization_failure
 _BUSY = {"55P03", "40P01", "40001"}
-#: SQL types of keys, by wire type.
+#: SQL types of keys, by wire type (of a key that is a foreign key: the last word).
 _KEY_CASTS = {"uuid": "::uuid"}
 
 
@@ -70,10 +72,13 @@ class PostgreSQL:
         return f"{column}::text"
 
     def key_value(self, text: str, kind: str) -> str:
-        return text + _KEY_CASTS.get(kind, "")
+        return text + _KEY_CASTS.get(kind.rpartition(" ")[2], "")
 
     def verbatim(self, column: str) -> str:
         return f"{column}::text"
+
+    def stored_name(self, name: str) -> str:
+        return name.encode()[:NAME_BYTES].decode(errors="ignore")
 
     def columns(self, connection: BaseDatabaseWrapper, table: str) -> list[str]:
         with connection.cursor() as cursor:
@@ -89,7 +94,7 @@ class PostgreSQL:
             cursor.execute(
                 "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s) "
                 "AND attname = %s",
-                [connection.ops.quote_name(table), column],
+                [connection.ops.quote_name(table), self.stored_name(column)],
             )
             return str(cursor.fetchone()[0])
 

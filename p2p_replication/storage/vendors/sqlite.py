@@ -62,6 +62,9 @@ class SQLite:
     def verbatim(self, column: str) -> str:
         return f"+{column}"
 
+    def stored_name(self, name: str) -> str:
+        return name
+
     def columns(self, connection: BaseDatabaseWrapper, table: str) -> list[str]:
         with connection.cursor() as cursor:
             # Django's own introspection parses the table's SQL as well, which takes most of the time.

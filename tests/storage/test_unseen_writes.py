@@ -1,0 +1,91 @@
+"""Writes that no trigger saw: whatever turned them off is noticed, and the writes are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from p2p_replication.storage.capture.installation import drift, install
+from tests.storage.conftest import StorageReplica, meet
+from tests.storage.test_capture import synced
+from tests.testapp.models import Coin
+
+COIN = "testapp.Coin"
+WRITES = (
+    "INSERT INTO testapp_coin (code, name, rate) VALUES ('d', 'unseen', 4)",
+    "UPDATE testapp_coin SET rate = 9 WHERE code = 'a'",
+    "DELETE FROM testapp_coin WHERE code = 'b'",
+)
+
+
+def our_triggers(a: StorageReplica) -> list[str]:
+    if a.site.vendor == "sqlite":
+        sql = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'testapp_coin'"
+    else:
+        sql = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'testapp_coin'::regclass AND tgname LIKE 'p2p%%'"
+    return [name for (name,) in a.sql(sql)]
+
+
+def dropped(a: StorageReplica) -> None:
+    table = "" if a.site.vendor == "sqlite" else " ON testapp_coin"
+    a.outside(*(f'DROP TRIGGER "{name}"{table}' for name in our_triggers(a)), *WRITES)
+
+
+def disabled(a: StorageReplica) -> None:
+    a.outside("ALTER TABLE testapp_coin DISABLE TRIGGER USER", *WRITES)
+
+
+def disabled_for_a_while(a: StorageReplica) -> None:
+    """What ``pg_restore --disable-triggers`` does."""
+    a.outside("ALTER TABLE testapp_coin DISABLE TRIGGER ALL", *WRITES, "ALTER TABLE testapp_coin ENABLE TRIGGER ALL")
+
+
+def functions_dropped(a: StorageReplica) -> None:
+    a.outside(*(f'DROP FUNCTION "{name}" CASCADE' for name in our_triggers(a)), *WRITES)
+
+
+def emptied(a: StorageReplica) -> None:
+    """The triggers are as they were made, in name."""
+    a.outside(
+        *(f"CREATE OR REPLACE FUNCTION \"{name}\"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+          for name in our_triggers(a)), *WRITES,
+    )  # fmt: skip
+
+
+def table_exchanged(a: StorageReplica) -> None:
+    a.outside(
+        "CREATE TABLE new (code varchar(20) PRIMARY KEY, name varchar(50) NOT NULL, rate integer NOT NULL)",
+        "INSERT INTO new SELECT code, name, rate FROM testapp_coin", "DROP TABLE testapp_coin",
+        "ALTER TABLE new RENAME TO testapp_coin", *WRITES,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("unseen", [dropped, table_exchanged])
+def test_triggers_that_were_off(replica, unseen):
+    found_and_replicated(replica("a"), replica("b"), unseen)
+
+
+@pytest.mark.on("postgresql")
+@pytest.mark.parametrize("unseen", [disabled, disabled_for_a_while, functions_dropped, emptied])
+def test_triggers_that_were_off_as_only_postgresql_knows_it(replica, unseen):
+    found_and_replicated(replica("a"), replica("b"), unseen)
+
+
+def found_and_replicated(a: StorageReplica, b: StorageReplica, unseen: Callable[[StorageReplica], None]) -> None:
+    Coin.objects.using("a").bulk_create(Coin(code=code, rate=1) for code in "abc")
+    synced(a, b, COIN)
+    Coin.objects.using("b").filter(code="a").update(name="from b")
+    unseen(a)
+    assert not a.log()
+    assert [found.label for found in drift("a")] == [COIN]
+    found = install("a")[COIN]  # what a worker does at its start
+    assert (found.adopted, found.changed, found.gone) == (1, 1, 1)
+    assert not drift("a") and not install("a")
+    meet(a, b, labels=(COIN,))
+    assert a.raw(COIN) == b.raw(COIN)
+    assert {c.code: (c.name, c.rate) for c in Coin.objects.using("b")} == {
+        "a": ("from b", 9), "c": ("", 1), "d": ("unseen", 4),
+    }  # fmt: skip
+    Coin.objects.using("a").update(rate=50)
+    synced(a, b, COIN)
