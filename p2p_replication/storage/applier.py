@@ -141,12 +141,14 @@ def _apply_splitting(
                 raise
             reason, keys = (REFUSED, str(error) or "error"), frozenset[str]()
         except OperationalError as error:
-            if not is_busy(database, error) or all(key in aside for key, _ in rows):
+            if not is_busy(database, error):
                 raise
             if patience:
                 patience -= 1
                 time.sleep(BUSY_PAUSE)
                 continue
+            if all(key in aside for key, _ in rows):
+                raise
             reason, keys = (BUSY, str(error)), getattr(error, "keys", frozenset[str]())
         if keys:
             aside = {**aside, **dict.fromkeys(keys, reason)}
@@ -262,7 +264,7 @@ def take_rows(
     post_keys(database, stream, keys)
     entries = load_entries(database.connection, stream.id, keys)
     rows = table.read(list(entries))
-    if busy := rows.keys() - locked - set(aside):
+    if busy := rows.keys() & (set(wanted) - locked):
         raise Busy(f"the application has not committed its changes of {len(busy)} rows yet", frozenset(busy))
     return entries, rows
 

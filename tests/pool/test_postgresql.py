@@ -123,5 +123,26 @@ async def test_a_locked_row_comes_in_after_the_commit(
     assert await b.parked() == 0
 
 
+@pytest.mark.on("postgresql")
+async def test_a_delete_of_a_locked_row_comes_in_after_the_commit(
+    live: Live, monkeypatch: pytest.MonkeyPatch, notified: None
+) -> None:
+    monkeypatch.setattr(supervisor, "RETRY_PARKED", NEVER)
+    a, b = live("a"), live("b")
+    await a.start()
+    await b.start()
+    await linked(a, b)
+    note = await a.create(title="locked")
+    await until(lambda: b.count(), "the row arrives")
+    with closing(b.site.connect()) as application:
+        application.execute("BEGIN")
+        application.execute("UPDATE testapp_note SET stars = 7 WHERE id = %s", [note.pk])
+        await a.do(note.delete)
+        await until(lambda: b.do(_reasons), "the row is parked")
+        application.execute("COMMIT")
+    await equal(a, b)
+    assert await a.count() == 0
+
+
 def _reasons() -> list[Any]:
     return list(Parking.objects.values_list("reason", flat=True))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
@@ -13,7 +11,6 @@ import psycopg
 import pytest
 from django.db import connections
 
-from p2p_replication.storage.capture.installation import install, remove
 from p2p_replication.storage.posting import post
 from tests.storage.conftest import meet
 from tests.storage.test_posting import SmallBudget
@@ -48,27 +45,6 @@ def test_who_wrote_first_and_commits_last_loses_nothing(replica, level):
     b.pull(a, COINS)
     assert names(b)["slow"] == "1"
     assert a.rows() == b.rows()
-
-
-def test_rows_that_two_transactions_write_in_turns(replica):
-    a, b = replica("a"), replica("b")
-    Coin.objects.using("a").bulk_create([Coin(code="x"), Coin(code="y")])
-    meet(a, b, labels=COINS)
-    with closing(a.site.connect()) as one, closing(a.site.connect()) as two:
-        one.execute("BEGIN")
-        two.execute("BEGIN")
-        one.execute("UPDATE testapp_coin SET name = 'one' WHERE code = 'x'")
-        two.execute("UPDATE testapp_coin SET name = 'two' WHERE code = 'y'")
-        one.execute(INSERT, ["of one", ""])
-        two.execute("COMMIT")
-        a.post()
-        b.pull(a, COINS)
-        assert names(b) == {"x": "", "y": "two"}
-        one.execute("UPDATE testapp_coin SET name = 'one after two' WHERE code = 'y'")
-        one.execute("DELETE FROM testapp_coin WHERE code = 'x'")
-        one.execute("COMMIT")
-    meet(a, b, labels=COINS)
-    assert names(a) == names(b) == {"y": "one after two", "of one": ""}
 
 
 def test_one_transaction_with_more_rows_than_a_slice(replica):
@@ -214,36 +190,6 @@ def test_a_commit_between_any_two_statements_of_posting_and_reading(replica, fir
         assert a.raw("testapp.Coin") == b.raw("testapp.Coin"), f"at statement {number}: {reached}"
         assert b.parked() == 0
     assert number > 10
-
-
-@pytest.mark.parametrize("act", [remove, install], ids=["remove", "install"])
-def test_triggers_wait_for_open_transactions_without_holding_up_others(replica, act):
-    """A migration meets a transaction that has written to the table: its turn comes, and nobody waits behind it."""
-    a = replica("a")
-    if act is install:
-        remove("a")
-    with closing(a.site.connect()) as one, closing(a.site.connect()) as other:
-        one.execute("BEGIN")
-        one.execute(INSERT, ["open", ""])
-        other.execute("SET lock_timeout = '5s'")
-        done = threading.Event()
-
-        def write_and_commit() -> None:
-            for i in range(8):
-                other.execute(INSERT, [f"meanwhile{i}", ""])
-                time.sleep(0.1)
-            one.execute("COMMIT")
-            done.set()
-
-        writing = threading.Thread(target=write_and_commit)
-        writing.start()
-        act("a")
-        writing.join()
-        assert done.is_set()
-    install("a")
-    a.start()
-    a.post()
-    assert len(a.entries("testapp.Coin")) == Coin.objects.using("a").count() == 9
 
 
 def test_the_work_of_a_trigger_grows_with_its_rows_and_not_with_their_square(replica):
