@@ -162,7 +162,7 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
         if entry is not None:
             changed.append(entry)
     if not changed:
-        return False
+        return bool(ending)  # Nothing new, but the lock that the deletes wait for has ended: they are tried again.
     give_dots(database, stream, changed)
     save_entries(database.connection, stream.id, changed)
     if ended := [key for key in parked if ledger[key].status != EntryStatus.PARKED]:
