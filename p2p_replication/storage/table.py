@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import models, router
+from django.db import OperationalError, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.registry import Options, registry
@@ -17,7 +17,7 @@ from p2p_replication.storage.vendors import vendor_of
 WireRow = tuple[Any, ...]
 
 
-class Busy(Exception):
+class Busy(OperationalError):
     """The application has its hands on these rows just now: roll back, and try again a little later.
 
     Attributes:
