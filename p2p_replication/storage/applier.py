@@ -13,7 +13,7 @@ from django.db import DataError, IntegrityError, InterfaceError, OperationalErro
 
 from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.changes import ChangedRow, unpack_rows
-from p2p_replication.protocol.clock import is_too_far_ahead
+from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.merge import join_into
 from p2p_replication.protocol.messages import Changes
@@ -200,6 +200,7 @@ def _apply_slice(
     now = database.now_ms()
     for key, row in rows:
         entry, state = ledger.get(key), row.state
+        of_earlier_life = False
         dots = {database.origin_number(origin): counter for origin, counter in row.dots.items()}
         born = (database.origin_number(row.born[0]), row.born[1])
         if entry is None:
@@ -216,6 +217,7 @@ def _apply_slice(
                 entry.born_origin, entry.born_counter = born
             entry.take_dots(dots)
             state = joined.state
+            of_earlier_life = state.deleted > (NEVER if entry.status == EntryStatus.PARKED else entry.inserted)
             if entry.status == EntryStatus.PARKED:
                 was_parked.append(key)
         touched.append((entry, state))
@@ -224,7 +226,7 @@ def _apply_slice(
         elif is_too_far_ahead(state.latest(), now, database.max_skew_ms):
             done.parked[key] = (CLOCK, f"{(state.latest() >> 16) - now} ms ahead of this replica's clock")
         else:
-            plan.add(key, state, table_rows.get(key))
+            plan.add(key, state, table_rows.get(key), of_earlier_life=of_earlier_life)
     if not touched:
         return done
     done.parked.update(plan.refused())

@@ -232,6 +232,8 @@ def fold(
                 continue
             if item.operation == Operation.ADOPT and entry.is_new and entry.deleted == NEVER:
                 clock = latest = ADOPTED
+            # Edits that the delete did not know of end with it, whoever still holds them.
+            entry.deleted = max(entry.deleted, *clocks.values(), NEVER)
             clocks = _insert(stream, entry, clock)
             touched = True
         else:

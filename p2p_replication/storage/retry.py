@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from django.db import OperationalError
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
-from p2p_replication.protocol.clock import is_too_far_ahead
+from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.storage.applier import REFUSALS, is_busy, settle_entry, take_rows
 from p2p_replication.storage.ledger import Entry, save_entries
 from p2p_replication.storage.parking import REFUSED, forget_parked
@@ -73,7 +73,8 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
             state = state_of(stream, entry, None)
             ahead = is_too_far_ahead(state.latest(), database.now_ms(), database.max_skew_ms)
             if entry.status == EntryStatus.PARKED and not ahead:
-                plan.add(key, state, present.get(key))
+                # A row that is there may be of an earlier life: the ledger has the parked one only.
+                plan.add(key, state, present.get(key), of_earlier_life=state.deleted > NEVER)
                 candidates[key] = entry
         plans.append((stream, plan, candidates))
     _take_out_what_still_waits(plans)

@@ -207,6 +207,17 @@ class ModelTable:
                 f"UPDATE {self.name} SET {', '.join(assignments)} WHERE {self.key_column} = %s", [*params, key]
             )
 
+    def reset(self, key: str, names: Sequence[str]) -> None:
+        """Give these fields of one row this replica's own defaults; one whose default the database makes stays."""
+        names = [name for name in names if name not in self._database_defaults]
+        if names:
+            assignments = ", ".join(f"{self._columns[name]} = %s" for name in names)
+            with self.connection.cursor() as cursor:
+                cursor.execute(
+                    f"UPDATE {self.name} SET {assignments} WHERE {self.key_column} = %s",
+                    [*map(self._default, names), key],
+                )
+
     def delete(self, keys: Sequence[str]) -> None:
         with self.connection.cursor() as cursor:
             for chunk in chunks(keys):

@@ -103,6 +103,16 @@ def test_every_test_named_as_a_proof_is_there() -> None:
         assert (ROOT / "tests" / name).exists(), name
 
 
+def test_every_test_named_for_a_way_to_write_or_migrate_is_there() -> None:
+    cells = re.findall(r"\| `([^`|]+)` \|$", text("docs/writes-and-migrations.md"), re.MULTILINE)
+    assert len(cells) > 70
+    for cell in cells:
+        file, test, case = re.fullmatch(r"([\w/.]+)::(\w+)(?:\[(.+)\])?", cell).groups()  # type: ignore[union-attr]
+        code = (ROOT / "tests" / "storage" / file).read_text()
+        assert re.search(rf"^def {test}\(", code, re.MULTILINE), cell
+        assert case is None or f'"{case}": ' in code, cell
+
+
 @names
 def test_python_blocks_compile(document: Path) -> None:
     for block in re.findall(r"^ *```python\n(.*?)^ *```", document.read_text(), re.MULTILINE | re.DOTALL):

@@ -13,8 +13,8 @@ from tests.testapp.models import Note
 
 
 @pytest.fixture
-def excluded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``Note`` with excluded columns that are NOT NULL and have a default in Python."""
+def excluded(new_database: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``Note`` with excluded columns that are NOT NULL and have a default in Python; the template has it whole."""
     options = registry.for_model(Note)
     changed = replace(options, exclude=frozenset({"body", "stars"}))
     monkeypatch.setattr(registry, "_options", {**registry._options, options.label: changed})  # type: ignore[dict-item]

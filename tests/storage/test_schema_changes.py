@@ -71,7 +71,7 @@ def test_a_migration_changes_rows_that_have_unposted_edits(project):
         def write(apps, editor):
             if editor.connection.alias == "default":
                 items = apps.get_model("shop", "Item").objects
-                items.filter(title="old1").update(title="by migration")
+                items.filter(title="old1").update(title="m")
                 items.filter(title__in=["old2", "new and gone"]).delete()
                 items.filter(title="new").update(qty=7)
                 items.create(id="00000000-0000-0000-0000-000000000003", title="again", qty=8)
@@ -93,7 +93,7 @@ def test_a_migration_changes_rows_that_have_unposted_edits(project):
         meet(replica(), replica("other"), labels=LABELS)
         same("default", "other")
         rows = set(Item.objects.using("other").values_list("title", "qty"))
-        assert rows == {("by migration", 10), ("new", 7), ("again", 8)}, rows
+        assert rows == {("m", 10), ("new", 7), ("again", 8)}, rows
     """)
 
 
@@ -115,6 +115,34 @@ def test_a_migration_that_fills_its_new_field_reaches_replicas_that_come_later(p
         migrate(using="third")
         meet(replica(), replica("third"), labels=LABELS)
         same("default", "third")
+    """)
+
+
+def test_nulls_that_a_migration_fills(project):
+    """An edit that a replica has made since is not undone by one that migrates late."""
+    nullable = ITEM + "    note = models.TextField(null=True)\n"
+    project.models(nullable)
+    project.migration(2, 'migrations.AddField("item", "note", models.TextField(null=True))')
+    project.run("""
+        migrate(); migrate(using="other")
+        Item.objects.update(note=None)
+        Item.objects.create(title="old3", note=None)
+        meet(replica(), replica("other"), labels=LABELS)
+    """)
+    project.models(WITH_NOTE)
+    project.migration(3, 'migrations.AlterField("item", "note", models.TextField(default="none"))')
+    project.run("""
+        migrate()
+        outside("UPDATE shop_item SET note = 'edited' WHERE title = 'old3'")
+        one = replica()
+        one.post()
+        migrate(using="other")
+        two = replica("other")
+        meet(one, two, labels=LABELS)
+        same("default", "other")
+        notes = dict(Item.objects.values_list("title", "note"))
+        assert notes == {"old1": "none", "old2": "none", "old3": "edited"}, notes
+        assert two.sent_rows == 0
     """)
 
 
