@@ -13,7 +13,6 @@ import itertools
 import os
 import secrets
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -28,25 +27,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from p2p_replication.exceptions import StaleReplica
-from p2p_replication.models import Declaration, Parking, Pool
+from p2p_replication.models import Parking
 from p2p_replication.models.ledger import EntryStatus
-from p2p_replication.protocol.changes import ChangedRow, pack_rows, unpack_rows
+from p2p_replication.protocol.changes import ChangedRow, pack_rows
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.storage import posting
 from p2p_replication.storage.capture.installation import install, remove
-from p2p_replication.storage.held_fields import adopt_known_fields
-from p2p_replication.storage.ledger import COLUMNS, TABLE, Entry
 from p2p_replication.storage.loose_rows import adopt_loose_rows
 from p2p_replication.storage.posting import post, post_all
-from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.replica_identity import renew_identity
-from p2p_replication.storage.versions import state_of
-from p2p_replication.storage.write_budget import WriteBudget
 from tests.databases import Database, PostgreSQLDatabase, SQLiteFile, attach, detach
 from tests.postgresql import PostgreSQLServer
-from tests.replicas import TOPIC
-from tests.storage.conftest import StorageReplica
+from tests.storage.healing import PARENTS, revive, set_apart
 from tests.storage.row_oracle import LOW_BITS, NOTHING, Oracle, Posted, Replica, Row, State, join
 from tests.storage.statements import (
     CHOICES,
@@ -64,7 +58,7 @@ from tests.storage.statements import (
     wire,
 )
 from tests.storage.test_posting import SmallBudget
-from tests.testapp.models import Ruled, Shelf, Team
+from tests.storage.watched_replica import Watched, ledger_of, waiting_keys
 
 EXAMPLES = int(os.environ.get("P2P_STATE_MACHINE_EXAMPLES", "40"))
 STEPS = int(os.environ.get("P2P_STATE_MACHINE_STEPS", "35"))
@@ -78,7 +72,6 @@ FAR_MS = 600_000
 
 #: Of these models a new row has every field: they have no default that would do.
 COMPLETE = ("testapp.Shelf", "testapp.Book", "testapp.Player")
-PARENTS = {"testapp.Book": "shelf", "testapp.Player": "team", "testapp.Team": "captain"}
 
 who = st.integers(0, 11)
 which = st.integers(0, 1)
@@ -87,59 +80,6 @@ number = st.integers(0, KEYS - 1)
 
 class Undone(Exception):
     """Rolls a transaction back."""
-
-
-def plain(state: RowState) -> State:
-    return State(state.inserted, state.deleted, state.fields())
-
-
-def ledger_of(database: ReplicaDatabase, stream: StreamStore) -> dict[Any, tuple[Entry, Posted]]:
-    """Return all that a ledger says of a model, by wire key."""
-    with database.connection.cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE stream = %s", [stream.id])
-        entries = [Entry.load(record) for record in cursor.fetchall()]
-    rows = stream.table.read([entry.key for entry in entries])
-    found = {}
-    for entry in entries:
-        row = rows.get(entry.key)
-        dots = {database.origin_id(origin): counter for origin, counter in entry.dots().items()}
-        named = dict(zip(stream.table.names, row, strict=True)) if row is not None else None
-        key = stream.table.key_to_wire(entry.key)
-        found[key] = entry, Posted(key, plain(state_of(stream, entry, row)), dots, named)
-    return found
-
-
-class Watched(StorageReplica):
-    """A replica whose every exchange the oracle hears of."""
-
-    def __init__(self, alias: str, site: Database, oracle: Oracle, labels: tuple[str, ...], skew: int) -> None:
-        self.oracle, self.labels, self.skew = oracle, labels, skew
-        super().__init__(alias, site)
-
-    def start(self) -> None:
-        """As a worker does; of the example's models only, as there are many starts."""
-        self.database = ReplicaDatabase(self.alias, budget=WriteBudget(0.025, 0.0))
-        self.pool, _ = Pool.objects.using(self.alias).get_or_create(account="default", topic=TOPIC)
-        manager = Declaration.objects.using(self.alias)
-        self.declarations = {label: manager.get_or_create(pool=self.pool, model=label)[0].pk for label in self.labels}
-        for label in self.labels:
-            adopt_known_fields(self.database, self.stream(label))
-
-    def apply(self, other: Any, changes: Changes) -> Any:
-        rows = [(row.key, plain(row.state)) for row in unpack_rows(changes.rows)]
-        if changes.round:
-            self.oracle.check_sent(other.alias, changes.model, rows)
-        outcome = super().apply(other, changes)
-        self.oracle.arrived(self.alias, changes.model, rows)
-        return outcome
-
-    def push(self, other: Any, label: str, push_from: int) -> Changes | None:
-        changes = super().push(other, label, push_from)
-        if changes is not None:
-            self.oracle.check_sent(
-                self.alias, label, [(row.key, plain(row.state)) for row in unpack_rows(changes.rows)]
-            )
-        return changes
 
 
 def step(method: Callable[..., None]) -> Callable[..., None]:
@@ -568,7 +508,7 @@ class Machine(RuleBasedStateMachine):
     def check_equal(self) -> None:
         first = self.replicas[0]
         for replica in self.replicas:
-            assert replica.parked() == 0
+            assert not list(Parking.objects.using(replica.alias).values_list("reason", "detail"))
             assert replica.post().entries == 0
             assert replica.site.broken_references() == []
             replica.sent_rows = 0
@@ -581,29 +521,6 @@ class Machine(RuleBasedStateMachine):
                 if one is not other:
                     one.pull(other, self.labels)
         assert [replica.sent_rows for replica in self.replicas] == [0] * len(self.replicas)
-
-
-def waiting_keys(replica: Watched, label: str) -> set[str]:
-    return posting.pending_keys(replica.database, replica.stream(label))
-
-
-def revive(replica: Watched, label: str, parent: bytes, key: bytes) -> None:
-    """Bring a missing parent back; a captain who is gone leaves his team instead."""
-    using, pk = replica.alias, uuid.UUID(bytes=parent)
-    if label == "testapp.Book":
-        Shelf.objects.using(using).get_or_create(pk=pk, defaults={"name": str(pk)})
-    elif label == "testapp.Player":
-        Team.objects.using(using).get_or_create(pk=pk, defaults={"name": "revived"})
-    else:
-        Team.objects.using(using).update_or_create(pk=uuid.UUID(bytes=key), defaults={"name": "", "captain": None})
-
-
-def set_apart(replica: Watched, label: str, key: Any) -> None:
-    """Give a row values that no other has."""
-    if label == "testapp.Ruled":
-        Ruled.objects.using(replica.alias).filter(pk=uuid.UUID(bytes=key)).update(code=None, left=None)
-    elif label == "testapp.Shelf":
-        Shelf.objects.using(replica.alias).filter(pk=uuid.UUID(bytes=key)).update(name=str(uuid.UUID(bytes=key)))
 
 
 @pytest.mark.timeout(EXAMPLES * STEPS)
