@@ -162,7 +162,7 @@ def test_rows_above_the_vector_reach_those_who_compare_vectors():
 
 
 def test_rows_that_their_sender_has_forgotten_reach_those_who_compare_vectors():
-    """B has one batch of A, which is set back: it knows nothing of these rows, and its next pull covers none of them."""
+    """B has one batch of A, which is set back: it knows nothing of these rows, and what it claims covers none."""
     scene = Scene(3)
     scene.link("B", "C")
     backup = scene["A"].storage.save()
