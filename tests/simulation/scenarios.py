@@ -118,9 +118,10 @@ SCENARIOS = (
     Scenario(
         "replicas that go in the middle of a pull",
         # No link is cut and nobody comes late: each pull on connecting would find those rows.
-        {World.write: 8.0, World.meet_and_vanish: 1.0},
-        replicas=(4, 7),
-        steps=50,
+        {World.write: 6.0, World.meet_and_vanish: 1.0},
+        replicas=(3, 5),
+        steps=12,
+        pause=0.5,
         options={"keys": 100},
     ),
     Scenario("restored backups", {**WRITES, **CRASHES, World.back_up: 0.8, World.restore: 0.5}),

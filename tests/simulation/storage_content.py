@@ -54,12 +54,14 @@ class Cursor:
     """How far a peer's ledger is read, and whether to its end.
 
     ``unfinished_since``: when it was moved last by a pull that has not come to its end, None if its rows are adopted.
+    ``broken_since``: since when such a pull can't come to its end any more, as its sender has another start by now.
     """
 
     start: str
     sequence: int
     is_finished: bool = True
     unfinished_since: float | None = None
+    broken_since: float | None = None
 
 
 @dataclass

@@ -223,9 +223,9 @@ class StorageModel:
         )
 
     def has_unfinished(self, pool: str) -> bool:
-        """Tell whether a pull of this pool has not come to its end."""
+        """Tell whether a pull of this pool has not come to its end, and its rows are not adopted."""
         return any(
-            cursor.unfinished_since is not None
+            cursor.unfinished_since is not None or cursor.broken_since is not None
             for (name, _), declaration in self.declarations.items()
             if name == pool
             for cursor in declaration.cursors.values()
@@ -255,9 +255,8 @@ class StorageModel:
             gone = [
                 cursor
                 for peer, cursor in cursors.items()
-                if cursor.unfinished_since is not None
-                and cursor.unfinished_since < now - LOOSE_GRACE
-                and peer not in connected
+                if (peer not in connected and is_past(cursor.unfinished_since, now - LOOSE_GRACE))
+                or (cursor.is_finished and is_past(cursor.broken_since, now - LOOSE_GRACE))
             ]
             if gone:
                 for key, entry in sorted(stream.entries.items(), key=lambda item: item[1].seq):
@@ -266,7 +265,7 @@ class StorageModel:
                 self.commit()
                 yield
                 for cursor in gone:
-                    cursor.unfinished_since = None
+                    cursor.unfinished_since = cursor.broken_since = None
                 self.commit()
                 yield
 
@@ -333,3 +332,7 @@ class StorageModel:
         """Return the labels of the models with new versions since the last call."""
         changed, self._changed = self._changed, set()
         return changed
+
+
+def is_past(time: float | None, limit: float) -> bool:
+    return time is not None and time < limit

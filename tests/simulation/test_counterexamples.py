@@ -55,9 +55,9 @@ class Scene(World):
 
     def part_of_a_pull(self, asker: str, sender: str) -> None:
         """Let a pull break off after its first batch."""
-        self.connect(asker, sender)
+        end, _ = self.connect(asker, sender)
         self.time.run_until(lambda: len(self.titles(asker)) == BATCH_ROWS)
-        self.cut_all()
+        end.cut()
         self.time.run(2.0)
         assert len(self.titles(asker)) == BATCH_ROWS
 
@@ -153,13 +153,29 @@ def test_rows_above_the_vector_reach_those_who_compare_vectors():
     scene.link("B", "C")
     for i in range(1, 6):
         scene.put("A", f"r{i}", "first")
-    end, _ = scene.connect("B", "A")
-    scene.time.run_until(lambda: len(scene.titles("B")) == BATCH_ROWS)
-    end.cut()
+    scene.part_of_a_pull("B", "A")
     scene.leave("A")
     assert scene.titles("C") == {}
     scene.time.run(LOOSE_GRACE + 2 * RETRY)
     assert scene.titles("C") == scene.titles("B")
+    assert len(scene.titles("C")) == BATCH_ROWS
+
+
+def test_rows_that_their_sender_has_forgotten_reach_those_who_compare_vectors():
+    """B has one batch of A, which is set back: it knows nothing of these rows, and what it claims covers none."""
+    scene = Scene(3)
+    scene.link("B", "C")
+    backup = scene["A"].storage.save()
+    for i in range(1, 6):
+        scene.put("A", f"r{i}", "first")
+    scene.part_of_a_pull("B", "A")
+    scene["A"].stop()
+    scene["A"].storage.restore(backup)
+    scene["A"].start()
+    scene.link("B", "A")
+    assert scene.titles("C") == {}
+    scene.time.run(LOOSE_GRACE + 2 * RETRY)
+    assert scene.titles("C") == scene.titles("B") == scene.titles("A")
     assert len(scene.titles("C")) == BATCH_ROWS
 
 
