@@ -73,6 +73,10 @@ def test_this_projects_own_checks_have_no_errors() -> None:
         ({"ROOM_AUTHORIZER": "no.such.function"}, "E004", "can't be imported"),
         ({"ROOM_AUTHORIZER": "math.pi"}, "E004", "is no function"),
         ({"SIGNALING_LIMITS": {"rooms": 5}}, "E004", "rooms"),
+        ({"LISTEN_CONNECTION": "host=server"}, "E002", "['LISTEN_CONNECTION'] is 'host=server'"),
+        ({"LISTEN_CONNECTION": {"HOST": "server"}}, "E002", "['LISTEN_CONNECTION'] has an unknown key 'HOST'"),
+        ({"LISTEN_CONNECTION": {"password": ["secret"]}}, "E002", "['password'] is <class 'list'>"),
+        ({"LISTEN_CONNECTION": {"port": None}}, "E002", "['port'] is <class 'NoneType'>"),
     ],
 )
 def test_wrong_settings_are_named(value: Any, id: str, text: str) -> None:
@@ -84,7 +88,14 @@ def test_wrong_settings_are_named(value: Any, id: str, text: str) -> None:
         check_declared_pools(None)
 
 
-@pytest.mark.parametrize("value", [{}, {"ACCOUNTS": URL, "LEASE_TTL": 5, "NAME": "node", "ICE_SERVERS": []}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"ACCOUNTS": URL, "LEASE_TTL": 5, "NAME": "node", "ICE_SERVERS": []},
+        {"LISTEN_CONNECTION": {"host": "server", "port": 5432, "sslmode": "require"}},
+    ],
+)
 def test_right_settings_are_silent(value: dict[str, Any]) -> None:
     with override_settings(P2P_REPLICATION=value):
         assert check_settings(None) == []
@@ -93,6 +104,8 @@ def test_right_settings_are_silent(value: dict[str, Any]) -> None:
 def test_a_misspelt_key_gets_a_suggestion() -> None:
     with override_settings(P2P_REPLICATION={"LEASE_TLL": 5}):
         assert check_settings(None)[0].hint == "Did you mean 'LEASE_TTL'?"
+    with override_settings(P2P_REPLICATION={"LISTEN_CONNECTION": {"HOST": "server"}}):
+        assert check_settings(None)[0].hint == "Did you mean 'host'?"
 
 
 def test_the_shipped_backends_exist() -> None:

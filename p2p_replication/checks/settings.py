@@ -59,6 +59,8 @@ def _keys_and_types() -> Iterator[CheckMessage]:
                 yield from _entries(key, given[key], _account)
             elif key == "CONNECTION_HANDLERS":
                 yield from _entries(key, given[key], _handler)
+            elif key == "LISTEN_CONNECTION":
+                yield from _listen_connection(f"[{key!r}]", given[key])
 
 
 def _wrong(value: Any, kind: type) -> str | None:
@@ -101,11 +103,24 @@ def _handler(place: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:
         yield _wrong_value(f"{place}['OPTIONS']", entry["OPTIONS"], "a dict")
 
 
+def _listen_connection(place: str, given: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    for name, value in given.items():
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            # The value itself may be a secret.
+            yield _wrong_value(f"{place}[{name!r}]", type(value), "a string or a whole number")
+    try:
+        from psycopg.pq import Conninfo
+    except ImportError:  # SQLite only
+        return
+    yield from _unknown(place, given, {option.keyword.decode() for option in Conninfo.get_defaults()})
+
+
 def _unknown(place: str, entry: Mapping[str, Any], known: set[str]) -> Iterator[CheckMessage]:
     for key in entry.keys() - known:
+        close = difflib.get_close_matches(str(key).lower(), known, n=1) if len(known) > 10 else []
         yield Error(
             f"{SETTING_NAME}{place} has an unknown key {key!r}.",
-            hint=f"There is: {', '.join(sorted(known))}.",
+            hint=f"Did you mean {close[0]!r}?" if close else f"There is: {', '.join(sorted(known))}.",
             id="p2p_replication.E002",
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
-from django.db import connections, reset_queries
+from django.db import Error, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.storage.replica_database import ReplicaDatabase
@@ -46,6 +46,9 @@ class DatabaseThread:
         def call() -> T:
             try:
                 return function(*args, **kwargs)
+            except Error:
+                close_dead_connections()
+                raise
             finally:
                 reset_queries()  # With DEBUG on, the query log would grow for ever.
                 # Told from here, not by the caller, who may have been cancelled meanwhile.
@@ -85,3 +88,10 @@ class DatabaseThread:
         self._reader.shutdown(wait=False, cancel_futures=True)
         await asyncio.get_running_loop().run_in_executor(self._executor, connections.close_all)
         self._executor.shutdown(wait=True)
+
+
+def close_dead_connections() -> None:
+    """Close connections that the server has given up: the next work opens them anew."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block and connection.connection is not None and not connection.is_usable():
+            connection.close()

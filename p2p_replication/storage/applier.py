@@ -6,14 +6,14 @@ A slice that the database refuses is split until the rows at fault are alone; th
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.changes import ChangedRow, unpack_rows
-from p2p_replication.protocol.clock import is_too_far_ahead
+from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.merge import join_into
 from p2p_replication.protocol.messages import Changes
@@ -23,7 +23,7 @@ from p2p_replication.storage.ledger import Entry, load_entries, save_entries
 from p2p_replication.storage.parking import BUSY, CLOCK, REFUSED, forget_parked, note_parked
 from p2p_replication.storage.posting import post_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
-from p2p_replication.storage.table import Busy
+from p2p_replication.storage.table import Busy, WireRow
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
 from p2p_replication.storage.vectors import check_own_counter, move_cursor, raise_vector, vector_of
@@ -113,15 +113,16 @@ def _apply_splitting(
     span: _Span,
     outcome: Applied,
     aside: Mapping[str, tuple[str, str]] | None = None,
+    patience: int = BUSY_TRIES,
 ) -> None:
     """Apply rows in one transaction; if the database refuses them, in two, down to single rows, which are parked.
 
     Args:
         aside: rows that are parked in any case, and why.
+        patience: how often rows that the application has locked are tried again.
     """
-    aside, tries = aside or {}, 0
+    aside = aside or {}
     while True:
-        tries += 1
         try:
             began = time.monotonic()
             with database.writing():
@@ -139,12 +140,15 @@ def _apply_splitting(
             if not rows or (len(rows) == 1 and aside):
                 raise
             reason, keys = (REFUSED, str(error) or "error"), frozenset[str]()
-        except (Busy, OperationalError) as error:
-            if not is_busy(database, error) or tries > BUSY_TRIES + 1:
+        except OperationalError as error:
+            if not is_busy(database, error):
                 raise
-            if tries <= BUSY_TRIES:
+            if patience:
+                patience -= 1
                 time.sleep(BUSY_PAUSE)
                 continue
+            if all(key in aside for key, _ in rows):
+                raise
             reason, keys = (BUSY, str(error)), getattr(error, "keys", frozenset[str]())
         if keys:
             aside = {**aside, **dict.fromkeys(keys, reason)}
@@ -155,8 +159,8 @@ def _apply_splitting(
             cut = rows[middle - 1][1].seq
             first = replace(span, end=cut, last=False)
             second = replace(span, start=cut, continues=None)
-            _apply_splitting(database, stream, declaration, peer, changes, rows[:middle], first, outcome, aside)
-            _apply_splitting(database, stream, declaration, peer, changes, rows[middle:], second, outcome, aside)
+            _apply_splitting(database, stream, declaration, peer, changes, rows[:middle], first, outcome, aside, 0)
+            _apply_splitting(database, stream, declaration, peer, changes, rows[middle:], second, outcome, aside, 0)
             return
     outcome.changed += done.changed
     outcome.taken = outcome.taken and done.in_order
@@ -189,16 +193,14 @@ def _apply_slice(
     if not rows:
         return done
     keys = [key for key, _ in rows]
-    lock_rows(database, stream, [key for key in keys if key not in aside])
-    post_keys(database, stream, keys)
-    ledger = load_entries(database.connection, stream.id, keys)
-    table_rows = stream.table.read(list(ledger)) if ledger else {}
+    ledger, table_rows = take_rows(database, stream, keys, aside)
     plan = TableChanges(stream)
     touched: list[tuple[Entry, RowState]] = []
     was_parked: list[str] = []
     now = database.now_ms()
     for key, row in rows:
         entry, state = ledger.get(key), row.state
+        of_earlier_life = False
         dots = {database.origin_number(origin): counter for origin, counter in row.dots.items()}
         born = (database.origin_number(row.born[0]), row.born[1])
         if entry is None:
@@ -215,6 +217,7 @@ def _apply_slice(
                 entry.born_origin, entry.born_counter = born
             entry.take_dots(dots)
             state = joined.state
+            of_earlier_life = state.deleted > (NEVER if entry.status == EntryStatus.PARKED else entry.inserted)
             if entry.status == EntryStatus.PARKED:
                 was_parked.append(key)
         touched.append((entry, state))
@@ -223,7 +226,7 @@ def _apply_slice(
         elif is_too_far_ahead(state.latest(), now, database.max_skew_ms):
             done.parked[key] = (CLOCK, f"{(state.latest() >> 16) - now} ms ahead of this replica's clock")
         else:
-            plan.add(key, state, table_rows.get(key))
+            plan.add(key, state, table_rows.get(key), of_earlier_life=of_earlier_life)
     if not touched:
         return done
     done.parked.update(plan.refused())
@@ -246,12 +249,26 @@ def _apply_slice(
     return done
 
 
-def lock_rows(database: ReplicaDatabase, stream: StreamStore, keys: Sequence[str]) -> None:
-    """Let nobody else change these rows until the transaction ends. Raises Busy if somebody is about to."""
+def take_rows(
+    database: ReplicaDatabase, stream: StreamStore, keys: Sequence[str], aside: Collection[str] = ()
+) -> tuple[dict[str, Entry], dict[str, WireRow]]:
+    """Lock rows and post what waits for them; return their entries, and those of the entries' rows that are there.
+
+    Args:
+        aside: rows that are not going to be written, and need no lock.
+
+    Raises Busy if somebody else has a row. A row that was not there could not be locked: if it has come since, it
+    is somebody's as well.
+    """
     table = stream.table
-    busy = database.vendor.lock_rows(database.connection, table.name, table.key_column, keys)
-    if busy:
+    wanted = [key for key in keys if key not in aside]
+    locked = database.vendor.lock_rows(database.connection, table.name, table.key_column, wanted)
+    post_keys(database, stream, keys)
+    entries = load_entries(database.connection, stream.id, keys)
+    rows = table.read(list(entries))
+    if busy := rows.keys() & (set(wanted) - locked):
         raise Busy(f"the application has not committed its changes of {len(busy)} rows yet", frozenset(busy))
+    return entries, rows
 
 
 def settle_entry(stream: StreamStore, entry: Entry, state: RowState) -> None:

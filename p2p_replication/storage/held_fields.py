@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
-from p2p_replication.storage.applier import BUSY_PAUSE, lock_rows, settle_entry
-from p2p_replication.storage.ledger import load_entries, save_entries
-from p2p_replication.storage.posting import post_keys
+from p2p_replication.storage.applier import BUSY_PAUSE, BUSY_TRIES, settle_entry, take_rows
+from p2p_replication.storage.ledger import save_entries
+from p2p_replication.storage.parking import BUSY, note_parked
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import Busy
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
-from p2p_replication.storage.versions import state_of
+from p2p_replication.storage.versions import state_of, store_state
 
 PAGE = 200
 
@@ -37,29 +37,40 @@ def adopt_known_fields(database: ReplicaDatabase, stream: StreamStore) -> int:
 
 
 def _adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) -> int:
+    aside: dict[str, tuple[str, str]] = {}
+    tries = 0
     while True:
+        tries += 1
         try:
             with database.writing():
-                lock_rows(database, stream, keys)
-                return _adopt(database, stream, keys)
-        except Busy:
-            time.sleep(BUSY_PAUSE)
+                return _adopt(database, stream, keys, aside)
+        except Busy as error:
+            if tries <= BUSY_TRIES:
+                time.sleep(BUSY_PAUSE)
+            elif error.keys:
+                aside.update(dict.fromkeys(error.keys, (BUSY, str(error))))
+            else:
+                raise
 
 
-def _adopt(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) -> int:
+def _adopt(database: ReplicaDatabase, stream: StreamStore, keys: list[str], aside: dict[str, tuple[str, str]]) -> int:
+    plan, settled, parked = TableChanges(stream), [], {}
     # What the application wrote into the new field since counts first.
-    post_keys(database, stream, keys)
-    rows = stream.table.read(keys)
-    plan, settled = TableChanges(stream), []
-    for key, entry in load_entries(database.connection, stream.id, keys).items():
+    entries, rows = take_rows(database, stream, keys, aside)
+    for key, entry in entries.items():
         row = rows.get(key)
         if entry.status != EntryStatus.PRESENT or row is None or not entry.held.keys() & stream.table.codecs.keys():
             continue
         state = state_of(stream, entry, row)
-        plan.add(key, state, row)
-        settle_entry(stream, entry, state)
+        if key in aside:
+            store_state(stream, entry, state, EntryStatus.PARKED)
+            parked[key] = aside[key]
+        else:
+            plan.add(key, state, row)
+            settle_entry(stream, entry, state)
         settled.append(entry)
     with unlogged(database):
         plan.write()
     save_entries(database.connection, stream.id, settled)
+    note_parked(database, stream, parked)
     return len(settled)

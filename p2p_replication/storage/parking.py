@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from django.db.models import F
 
@@ -35,3 +35,11 @@ def note_parked(database: ReplicaDatabase, stream: StreamStore, reasons: dict[st
 def forget_parked(database: ReplicaDatabase, stream: StreamStore, keys: Iterable[str]) -> None:
     """The entries are parked no more."""
     Parking.objects.using(database.alias).filter(entry__stream=stream.id, entry__key__in=list(keys)).delete()
+
+
+def busy_keys(database: ReplicaDatabase, stream: StreamStore, keys: Collection[str]) -> set[str]:
+    """Return those of the keys whose entries are parked because the application had locked the row."""
+    if not keys:
+        return set()
+    parked = Parking.objects.using(database.alias).filter(reason=BUSY, entry__stream=stream.id, entry__key__in=keys)
+    return set(parked.values_list("entry__key", flat=True))

@@ -14,7 +14,7 @@ from p2p_replication.models.replica import Replica
 from p2p_replication.protocol.clock import ADOPTED, NEVER, next_clock
 from p2p_replication.storage.digests import differing
 from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries
-from p2p_replication.storage.parking import forget_parked
+from p2p_replication.storage.parking import busy_keys, forget_parked
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import WireRow
 
@@ -155,13 +155,14 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     rows = stream.table.read(keys)
     unsettled = Replica.objects.using(database.alias).values_list("unsettled_through", flat=True).get()
     parked = [key for key, entry in ledger.items() if entry.status == EntryStatus.PARKED]
+    ending = busy_keys(database, stream, [key for key in parked if not ledger[key].alive])
     changed: list[Entry] = []
     for key, log in by_key.items():
-        entry = fold(stream, key, ledger.get(key), rows.get(key), log, unsettled)
+        entry = fold(stream, key, ledger.get(key), rows.get(key), log, unsettled, key in ending)
         if entry is not None:
             changed.append(entry)
     if not changed:
-        return False
+        return bool(ending)  # Nothing new, but the lock that the deletes wait for has ended: they are tried again.
     give_dots(database, stream, changed)
     save_entries(database.connection, stream.id, changed)
     if ended := [key for key in parked if ledger[key].status != EntryStatus.PARKED]:
@@ -191,8 +192,14 @@ def fold(
     row: WireRow | None,
     log: Sequence[tuple[LogEntry, int]],
     unsettled: int = 0,
+    is_ending: bool = False,
 ) -> Entry | None:
-    """Fold a row's log entries into its ledger entry; digests mean nothing to entries up to ``unsettled``.
+    """Fold a row's log entries into its ledger entry.
+
+    Args:
+        unsettled: digests mean nothing to log entries up to this one.
+        is_ending: a peer's delete waits for the application's lock: edits made under it are edits of the life that
+            has ended.
 
     Returns the changed entry, still without a dot, or None if there is nothing to say: the row was never seen by
     anybody, or a later part of the log says what became of it.
@@ -221,8 +228,12 @@ def fold(
         elif row is None:
             continue  # A later entry of the log says what became of the row.
         elif not alive:
+            if is_ending and item.operation == Operation.UPDATE:
+                continue
             if item.operation == Operation.ADOPT and entry.is_new and entry.deleted == NEVER:
                 clock = latest = ADOPTED
+            # Edits that the delete did not know of end with it, whoever still holds them.
+            entry.deleted = max(entry.deleted, *clocks.values(), NEVER)
             clocks = _insert(stream, entry, clock)
             touched = True
         else:

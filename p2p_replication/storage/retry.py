@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from django.db import OperationalError
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
-from p2p_replication.protocol.clock import is_too_far_ahead
-from p2p_replication.storage.applier import REFUSALS, is_busy, lock_rows, settle_entry
-from p2p_replication.storage.ledger import Entry, load_entries, save_entries
+from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
+from p2p_replication.storage.applier import REFUSALS, is_busy, settle_entry, take_rows
+from p2p_replication.storage.ledger import Entry, save_entries
 from p2p_replication.storage.parking import REFUSED, forget_parked
-from p2p_replication.storage.posting import post_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
-from p2p_replication.storage.table import Busy
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
 from p2p_replication.storage.versions import state_of
@@ -48,9 +46,12 @@ def _retry(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], *, swappi
     try:
         with database.writing():
             return _apply(database, rows, swapping and len(rows) > 1)
-    except (*REFUSALS, Busy, OperationalError) as error:
+    except (*REFUSALS, OperationalError) as error:
         if isinstance(error, OperationalError) and not is_busy(database, error):
             raise
+        if keys := getattr(error, "keys", None):
+            free = [row for row in rows if row[1] not in keys]
+            return _retry(database, free, swapping=swapping) if free else 0
         if len(rows) == 1:
             return 0
         middle = len(rows) // 2
@@ -65,17 +66,15 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
     plans: list[tuple[StreamStore, TableChanges, dict[str, Entry]]] = []
     for number, keys in by_stream.items():
         stream = database.by_number[number]
-        lock_rows(database, stream, keys)
-        post_keys(database, stream, keys)
-        entries = load_entries(database.connection, stream.id, keys)
-        present = stream.table.read(keys)
+        entries, present = take_rows(database, stream, keys)
         plan = TableChanges(stream)
         candidates: dict[str, Entry] = {}
         for key, entry in entries.items():
             state = state_of(stream, entry, None)
             ahead = is_too_far_ahead(state.latest(), database.now_ms(), database.max_skew_ms)
             if entry.status == EntryStatus.PARKED and not ahead:
-                plan.add(key, state, present.get(key))
+                # A row that is there may be of an earlier life: the ledger has the parked one only.
+                plan.add(key, state, present.get(key), of_earlier_life=state.deleted > NEVER)
                 candidates[key] = entry
         plans.append((stream, plan, candidates))
     _take_out_what_still_waits(plans)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import models, router
+from django.db import OperationalError, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.registry import Options, registry
@@ -17,7 +17,7 @@ from p2p_replication.storage.vendors import vendor_of
 WireRow = tuple[Any, ...]
 
 
-class Busy(Exception):
+class Busy(OperationalError):
     """The application has its hands on these rows just now: roll back, and try again a little later.
 
     Attributes:
@@ -206,6 +206,17 @@ class ModelTable:
             cursor.execute(
                 f"UPDATE {self.name} SET {', '.join(assignments)} WHERE {self.key_column} = %s", [*params, key]
             )
+
+    def reset(self, key: str, names: Sequence[str]) -> None:
+        """Give these fields of one row this replica's own defaults; one whose default the database makes stays."""
+        names = [name for name in names if name not in self._database_defaults]
+        if names:
+            assignments = ", ".join(f"{self._columns[name]} = %s" for name in names)
+            with self.connection.cursor() as cursor:
+                cursor.execute(
+                    f"UPDATE {self.name} SET {assignments} WHERE {self.key_column} = %s",
+                    [*map(self._default, names), key],
+                )
 
     def delete(self, keys: Sequence[str]) -> None:
         with self.connection.cursor() as cursor:

@@ -20,9 +20,15 @@ class TableChanges:
         self.inserts: dict[str, Mapping[str, Any]] = {}
         self.updates: dict[str, Mapping[str, Any]] = {}
         self.deletes: dict[str, None] = {}
+        self.resets: dict[str, list[str]] = {}
 
-    def add(self, key: str, state: RowState, row: WireRow | None) -> None:
-        """Plan what brings the table's row (None: it is not there) to a state."""
+    def add(self, key: str, state: RowState, row: WireRow | None, *, of_earlier_life: bool = False) -> None:
+        """Plan what brings the table's row (None: it is not there) to a state.
+
+        Args:
+            of_earlier_life: the table's row is of a life that has ended; what the new one's writer lacks gets its
+                default, as in a new row.
+        """
         if not state.alive:
             if row is not None:
                 self.deletes[key] = None
@@ -37,6 +43,8 @@ class TableChanges:
             }
             if changed:
                 self.updates[key] = changed
+            if of_earlier_life and (lacking := [name for name in names if name not in values]):
+                self.resets[key] = lacking
 
     def refused(self, arriving: Arriving | None = None) -> dict[str, tuple[str, str]]:
         """Take out the rows whose parents are missing, and deletes of rows that others refer to: ``{key: why}``.
@@ -55,6 +63,7 @@ class TableChanges:
                 refused[key] = (MISSING_PARENT, parent)
                 self.inserts.pop(key, None)
                 self.updates.pop(key, None)
+                self.resets.pop(key, None)
         if self.deletes and relations.children:
             for key, child in relations.still_referenced(list(self.deletes)).items():
                 if key in self.deletes:
@@ -74,4 +83,6 @@ class TableChanges:
         else:
             for key, values in self.updates.items():
                 table.update(key, values)
+        for key, names in self.resets.items():
+            table.reset(key, names)
         table.insert(list(self.inserts.items()))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from django.db import DatabaseError
+from django.db import Error
 
 from p2p_replication.conf import app_settings
 from p2p_replication.exceptions import CopiedReplica, StaleReplica
@@ -131,7 +131,7 @@ class PoolSupervisor:
         while True:
             try:
                 await loop()
-            except DatabaseError as error:
+            except Error as error:
                 logger.warning("the database does not answer as it should: %s", error)
                 await asyncio.sleep(LOOK)
 

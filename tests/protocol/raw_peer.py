@@ -11,6 +11,7 @@ from p2p_replication.protocol.framing import Decoder, Encoder
 from p2p_replication.protocol.introduction import DIGESTS, SessionConfig, auth_payload
 from p2p_replication.protocol.messages import (
     PROTOCOL_VERSION,
+    Ack,
     Auth,
     Changes,
     Hello,
@@ -188,3 +189,17 @@ def some_rows(count: int, size: int = 10) -> Rows:
     numbers = range(1, count + 1)
     titles = [hashlib.shake_128(bytes([n % 256])).hexdigest(max(size // 2, 1)) for n in numbers]
     return pack_rows(["title"], [row(n, title, "us") for n, title in zip(numbers, titles, strict=True)])
+
+
+def caught_up(vector: dict[str, int]) -> RawPeer:
+    """Return an open session whose peer has all of ``vector``, and that has pulled from it."""
+    peer = RawPeer().open(vector)
+    peer.ask(vector)
+    peer.read(0, vector=vector)
+    batch = peer.batch(claim=vector)
+    peer.pull(vector)
+    peer.say(Ack(1, True), batch)
+    peer.applied(batch, vector)
+    peer.heard(Ack)
+    peer.wanted(fx.Closed)
+    return peer

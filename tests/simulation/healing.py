@@ -53,7 +53,7 @@ def settle(world: World, patience: float = PATIENCE) -> None:
     while world.time.now < end:
         before = world.busy_frames
         world.connect_all()
-        world.time.run(2.0)
+        world.time.run(2.0 + 15 * world.pace.work[1])
         if world.busy_frames == before and all(are_connected(a, b) for a, b in world.pairs()):
             return
     raise SimulationFault(f"no rest within {patience:g} s: {dict(world.frames)}, {world.errors[-5:]}")

@@ -13,7 +13,7 @@ from typing import Any
 from tests.simulation.healing import check_convergence, check_errors, check_quiet, heal, settle
 from tests.simulation.machine import Machine
 from tests.simulation.oracle import SimulationFault
-from tests.simulation.surroundings import DISTANT, LOSSY, SLOW, STEADY, UNFAITHFUL, Pace
+from tests.simulation.surroundings import DISTANT, LOSSY, SLOW, SLOW_DATABASES, STEADY, UNFAITHFUL, Pace
 from tests.simulation.world import World
 
 #: Copies of a change that may reach a replica in a steady pool (DESIGN 4 and guarantee 5).
@@ -64,7 +64,7 @@ class Scenario:
 class Bursts(Scenario):
     """Again and again something happens at once, and then nothing: whatever waits for the next event waits for ever."""
 
-    episodes: int = 12
+    episodes: int = 15
 
     def run(self, world: World) -> None:
         world.connect_all()
@@ -118,12 +118,24 @@ SCENARIOS = (
     Scenario(
         "replicas that go in the middle of a pull",
         # No link is cut and nobody comes late: each pull on connecting would find those rows.
-        {World.write: 20.0, World.meet_and_vanish: 0.7},
-        replicas=(3, 6),
-        steps=80,
-        options={"keys": 60},
+        {World.write: 8.0, World.meet_and_vanish: 1.0},
+        replicas=(4, 7),
+        steps=50,
+        options={"keys": 100},
     ),
     Scenario("restored backups", {**WRITES, **CRASHES, World.back_up: 0.8, World.restore: 0.5}),
+    Scenario(
+        "pulls that break off, of replicas that are set back",
+        {
+            World.write: 8.0,
+            World.write_lots: 0.5,
+            World.cut_one: 3.0,
+            World.connect_one: 5.0,
+            World.back_up: 1.0,
+            World.restore: 0.7,
+        },
+        options={"keys": 40},
+    ),
     Scenario("copied databases", {**WRITES, **CRASHES, World.copy: 0.5}),
     Scenario(
         "frames that are doubled and overtake", {**WRITES, World.connect_one: 12.0}, UNFAITHFUL, options={"keys": 20}
@@ -139,16 +151,34 @@ SCENARIOS = (
         options={"pools": TWO_POOLS},
     ),
     Scenario("many rows at once", {**WRITES, World.write_many: 3.0}, replicas=(2, 8), options={"keys": 25}),
-    Bursts("bursts, and rest", {World.write: 6.0, World.write_many: 3.0, World.delete: 1.0}, steps=7),
+    Bursts(
+        "bursts, and rest",
+        {World.write: 3.0, World.write_many: 3.0, World.delete: 0.5},
+        SLOW_DATABASES,
+        replicas=(2, 4),
+        steps=12,
+        pause=0.15,
+        options={"keys": 12},
+    ),
+    Bursts(
+        "bursts, and rest, in a chain",
+        {World.write: 3.0, World.write_many: 2.0, World.delete: 0.5},
+        SLOW_DATABASES,
+        replicas=(3, 3),
+        steps=12,
+        pause=0.15,
+        options={"keys": 12, "pools": TWO_POOLS},
+    ),
     Scenario("rows of several frames", {**WRITES, World.write_much: 4.0}, steps=50, options={"keys": 4}),
     Steady("a steady pool", {World.write: 1.0}, replicas=(2, 8), steps=80, pause=0.25, options={"keys": 200}),
     Steady(
         "a steady pool with transactions of many rows",
-        {World.write_many: 1.0},
-        replicas=(3, 8),
-        steps=20,
-        pause=2.0,
-        options={"keys": 200},
+        {World.write_lots: 1.0},
+        Pace(frame=(0.01, 0.05)),
+        replicas=(4, 8),
+        steps=8,
+        pause=3.0,
+        options={"keys": 400},
     ),
     Steady(
         "a busy pool",

@@ -5,9 +5,6 @@ beside; ``storage_reading`` and ``storage_applying`` mirror ``changes`` and ``ap
 transactions is a generator that yields after each commit: between two commits anything may happen, the application's
 writes and the end of the process as well.
 
-Two rules are here that the simulation asked for and storage lacks as this is written: one vector for all pools of a
-model (``vector``), and the end of a cursor whose pull broke off with the start it was made with (``position``).
-
 The model has one set of fields, no relations between rows and no filters (``where=``): those come with the issue that
 brings them to storage.
 """

@@ -31,6 +31,7 @@ class Pace:
 
 STEADY = Pace()
 DISTANT = Pace(frame=(0.15, 0.25))
+SLOW_DATABASES = Pace(frame=(0.001, 0.02), work=(0.001, 0.15))
 SLOW = Pace(frame=(0.001, 0.2), work=(0.001, 0.08))
 LOSSY = Pace(frame=(0.001, 0.1), work=(0.001, 0.02), losses=0.01)
 UNFAITHFUL = Pace(frame=(0.001, 0.2), work=(0.001, 0.01), duplicates=0.03, overtaking=0.15)

@@ -113,6 +113,11 @@ class World(Surroundings):
         for _ in range(self.random.randint(3, 10)):
             self.write(machine)
 
+    def write_lots(self, machine: Machine) -> None:
+        """A transaction of so many rows that it takes a pull of many batches."""
+        for _ in range(self.random.randint(15, 30)):
+            self.write(machine)
+
     def write_much(self, machine: Machine) -> None:
         """A row that takes several frames."""
         self.write(machine, size=60_000)

@@ -11,11 +11,13 @@ from django.db import connections
 from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models import PullCursor
 from p2p_replication.protocol.messages import Changes
+from p2p_replication.protocol.row_state import RowState
 from p2p_replication.protocol.version_vector import covers
 from p2p_replication.storage import changes as changes_module
 from p2p_replication.storage.changes import read_changes
 from p2p_replication.storage.vectors import cursor_of
 from tests.storage.conftest import meet
+from tests.storage.test_posting import states
 from tests.storage.test_refusals import batch_of, edited
 from tests.testapp.models import Coin
 
@@ -264,6 +266,27 @@ def test_two_inserts_and_a_delete_that_saw_one(replica):
     a.post()
     meet(a, b, labels=COIN)
     assert a.raw("testapp.Coin") == b.raw("testapp.Coin")
+
+
+def test_a_row_inserted_again_ends_what_was_written_after_its_delete(replica):
+    """B's delete did not know of a later edit of a field that B's schema lacks; the new life has nothing of it."""
+    a, b, c = replica("a"), replica("b"), replica("c")
+    coin(a, "x")
+    meet(a, b, c, labels=COIN)
+    Coin.objects.using("b").all().delete()
+    b.post()
+    later = b.entries("testapp.Coin")["x"].deleted + 1
+    origin = "f" * 16
+    late = edited(batch_of(a, "testapp.Coin", claim={origin: 1}), lambda row: row._replace(
+        dots={origin: 1}, state=RowState.of(row.state.inserted, -1, {**row.state.fields(), "colour": (later, "red")}),
+    ))  # fmt: skip
+    for one in (b, c):
+        one.apply(a, late)
+    coin(b, "x")
+    c.pull(b, COIN)
+    b.pull(c, COIN)
+    assert states(b, "testapp.Coin") == states(c, "testapp.Coin")
+    assert set(states(b, "testapp.Coin")["x"].values) == {"name", "rate"}
 
 
 def test_a_merge_carries_both_dots_and_gives_none(replica):

@@ -56,6 +56,28 @@ def test_a_field_that_was_missing_is_sent_once_it_is_written(replica):
     assert Coin.objects.using("a").get().rate == 9
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_new_life_whose_writer_lacks_a_field_keeps_nothing_of_the_old_one(replica, waits):
+    """It is the same on a replica that had the row of the old life and on one that had not."""
+    a, b, c = replica("a"), replica("b"), replica("c")
+    row = Ruled.objects.using("a").create(code="old", amount=7)
+    meet(a, b, labels=("testapp.Ruled",))
+    Ruled.objects.using("a").all().delete()
+    a.post()
+    Ruled.objects.using("a").create(pk=row.pk, code="new", amount=9)
+    if waits:
+        Ruled.objects.using("b").create(code="new")
+    for receiver in (b, c):
+        take(receiver, a, "testapp.Ruled", without("amount"))
+    if waits:
+        assert b.parked() == 1
+        Ruled.objects.using("b").exclude(pk=row.pk).delete()
+        assert b.retry_parked() == 1
+    assert states(b, "testapp.Ruled")[row.pk.bytes] == states(c, "testapp.Ruled")[row.pk.bytes]
+    assert Ruled.objects.using("c").get().amount == 0
+    assert Ruled.objects.using("b").get().amount == 0
+
+
 @pytest.mark.on("sqlite")
 def test_a_replace_writes_the_fields_that_were_missing_as_well(replica):
     a, b = replica("a"), replica("b")

@@ -65,7 +65,9 @@ class Vendor(Protocol):
         """Return the SQL type that makes of a value what the column makes of it; nothing if it keeps values as is."""
 
     def lock_rows(self, connection: BaseDatabaseWrapper, table: str, key_column: str, keys: Sequence[str]) -> set[str]:
-        """Keep these rows from being changed until the transaction ends; return the keys of those that others lock."""
+        """Keep those of the rows that are there, and that nobody else locks, from being changed until the transaction
+        ends; return their keys. Never waits.
+        """
 
     def insert(
         self, cursor: Any, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]], conflict: str = ""

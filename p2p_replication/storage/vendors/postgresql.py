@@ -13,12 +13,20 @@ from p2p_replication.storage.codecs_postgresql import codec_for
 
 #: The ledger's lock: one poster or applier at a time (an arbitrary number, "p2p" in ASCII).
 LEDGER_LOCK = 0x703270
-#: Shorter than ``deadlock_timeout`` (1 s), so that in a deadlock the worker gives way and never the application.
-LOCK_TIMEOUT = "200ms"
+#: Far shorter than ``deadlock_timeout`` (1 s), after which whoever waits looks for a deadlock and ends its own
+#: transaction: so the worker gives way, and never the application (docs/how-it-works.md).
+LOCK_TIMEOUT = "100ms"
 #: Another process of ours (``p2p rescan``) may hold the ledger's lock for long.
 LEDGER_LOCK_TIMEOUT = "60s"
 #: Values in one statement: below the limit of 65,535 that bound parameters have.
 MAX_VALUES = 30_000
+#: Whatever the project has set for its own connections. The application's commits have to be seen as they come, by each
+#: statement anew; posting must be durable before a dot leaves the house; a slow statement is no reason to give up.
+BEGIN_WRITING = (
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
+    f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LEDGER_LOCK_TIMEOUT}'; "
+    f"SELECT pg_advisory_xact_lock({LEDGER_LOCK}); SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
+)
 #: Longer names are cut off there, without an error.
 NAME_BYTES = 63
 #: The variable that tells the triggers "this is the applier"; it lives no longer than the transaction.
@@ -32,24 +40,18 @@ _KEY_CASTS = {"uuid": "::uuid"}
 
 class PostgreSQL:
     now_ms = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
-    begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0"
     has_one_write_lock = False
 
     def prepare(self, connection: BaseDatabaseWrapper) -> None:
-        connection.ensure_connection()
-        with connection.cursor() as cursor:
-            # Posting must be durable before a dot leaves the house.
-            cursor.execute(f"SET synchronous_commit = on; SET lock_timeout = '{LOCK_TIMEOUT}'")
+        """Nothing is set for longer than a transaction: behind a pooler the session is the application's as well."""
 
     def prepare_reading(self, connection: BaseDatabaseWrapper) -> None:
         """Its columns hold what their types allow."""
 
     def begin_writing(self, connection: BaseDatabaseWrapper) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"SET LOCAL lock_timeout = '{LEDGER_LOCK_TIMEOUT}'; SELECT pg_advisory_xact_lock({LEDGER_LOCK}); "
-                f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
-            )
+            cursor.execute(BEGIN_WRITING)
 
     def end_writing(self, connection: BaseDatabaseWrapper) -> None:
         with connection.cursor() as cursor:
@@ -100,16 +102,13 @@ class PostgreSQL:
         if not keys:
             return set()
         marks = ", ".join(["%s"] * len(keys))
-        rows = f"FROM {table} WHERE {key_column} IN ({marks})"
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT {key_column}::text {rows} ORDER BY {key_column} FOR NO KEY UPDATE SKIP LOCKED", list(keys)
+                f"SELECT {key_column}::text FROM {table} WHERE {key_column} IN ({marks}) ORDER BY {key_column} "
+                "FOR NO KEY UPDATE SKIP LOCKED",
+                list(keys),
             )
-            locked = {record[0] for record in cursor.fetchall()}
-            if len(locked) == len(keys):
-                return set()
-            cursor.execute(f"SELECT {key_column}::text {rows}", list(keys))
-            return {record[0] for record in cursor.fetchall()} - locked
+            return {record[0] for record in cursor.fetchall()}
 
     def insert(
         self, cursor: Any, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]], conflict: str = ""

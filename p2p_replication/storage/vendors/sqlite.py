@@ -78,7 +78,7 @@ class SQLite:
         return kind if kind in ("decimal", "real") else ""
 
     def lock_rows(self, connection: BaseDatabaseWrapper, table: str, key_column: str, keys: Sequence[str]) -> set[str]:
-        return set()
+        return set(keys)  # The database is locked as a whole.
 
     def insert(
         self, cursor: Any, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]], conflict: str = ""
