@@ -125,6 +125,7 @@ def test_nulls_that_a_migration_fills(project):
     project.migration(2, 'migrations.AddField("item", "note", models.TextField(null=True))')
     project.run("""
         migrate(); migrate(using="other")
+        Item.objects.update(note="x")
         Item.objects.update(note=None)
         Item.objects.create(title="old3", note=None)
         meet(replica(), replica("other"), labels=LABELS)

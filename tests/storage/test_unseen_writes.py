@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 
 import pytest
 
-from p2p_replication.storage.capture.installation import drift, install
+from p2p_replication.storage.capture.installation import drift, install, remove
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_capture import synced
-from tests.testapp.models import Coin
+from tests.testapp.models import Coin, Ruled
 
 COIN = "testapp.Coin"
 WRITES = (
@@ -89,3 +90,36 @@ def found_and_replicated(a: StorageReplica, b: StorageReplica, unseen: Callable[
     }  # fmt: skip
     Coin.objects.using("a").update(rate=50)
     synced(a, b, COIN)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("5", "5.0"),
+        ("5.0", "5"),
+        ("2024-01-01", "2024-01-01 00:00:00"),
+        ("1", "true"),
+        ("a" * 32, f"{uuid.UUID('a' * 32)}"),
+    ],
+)
+def test_texts_that_mean_the_same_are_different_texts(replica, before, after):
+    """Reconciliation forgives what a change of the column's type does to values, and nothing else."""
+    a, b = replica("a"), replica("b")
+    Coin.objects.using("a").create(code="x", name=before)
+    synced(a, b, COIN)
+    remove("a")
+    a.outside(f"UPDATE testapp_coin SET name = '{after}'")
+    assert install("a")[COIN].changed == 1
+    synced(a, b, COIN)
+    assert Coin.objects.using("b").get().name == after
+
+
+def test_a_default_in_the_place_of_a_null_is_an_edit_where_nulls_may_be(replica):
+    a, b = replica("a"), replica("b")
+    Ruled.objects.using("a").create(code=None, left=None)
+    synced(a, b, "testapp.Ruled")
+    remove("a")
+    a.outside("UPDATE testapp_ruled SET code = ''")
+    assert install("a")["testapp.Ruled"].changed == 1
+    synced(a, b, "testapp.Ruled")
+    assert Ruled.objects.using("b").get().code == ""

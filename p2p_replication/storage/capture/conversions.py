@@ -18,8 +18,20 @@ _MIDNIGHT = " 00:00:00"
 _PLACES = 12
 
 
-def earlier_forms(value: Any) -> Iterator[Any]:
-    """Yield the wire values of other types that stand for the same as this one."""
+def earlier_forms(value: Any, kind: str) -> Iterator[Any]:
+    """Yield the wire values of other types that stand for the same as this one.
+
+    Args:
+        kind: the wire type of the value's field; what is text now was no other text before.
+    """
+    if kind == "json":
+        return
+    for form in _forms(value):
+        if kind != "text" or not isinstance(form, str):
+            yield form
+
+
+def _forms(value: Any) -> Iterator[Any]:
     if isinstance(value, bool):
         text = str(value).lower()
     elif isinstance(value, bytes):

@@ -6,7 +6,9 @@ before replication gets the oldest clock of all; one that differs gets the time 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 from django.db import models
@@ -79,7 +81,8 @@ def _log_missing(
 def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable) -> int:
     """Log the rows whose content differs from their digest, field by field."""
     layouts = {layout.pk: tuple(layout.fields) for layout in FieldLayout.objects.using(connection.alias).all()}
-    made_up: dict[str, Any] | None = None
+    # Only where they matter: finding them out costs some 30 ms a field.
+    made_up = cache(partial(_made_up_values, connection, table))
     found = 0
     last = 0
     while True:
@@ -92,34 +95,45 @@ def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: Model
                 [stream.pk, EntryStatus.PRESENT.value, last, PAGE],
             )
             records = cursor.fetchall()
-        if made_up is None and any(record[2] != stream.layout_id for record in records):
-            # Only where a row lacks a field: finding them out costs some 30 ms a field.
-            made_up = _made_up_values(connection, table)
         written: dict[str, set[str]] = {}
         for record in records:
             last = record[0]
             row = dict(zip(table.names, table.wire_row(record[4:]), strict=True))
-            if names := _differing(row, layouts.get(record[2], ()), bytes(record[3]), made_up or {}):
+            if names := _differing(table, row, layouts.get(record[2], ()), bytes(record[3]), made_up):
                 written[record[1]] = names
         found += _log_fields(connection, stream, layouts, written)
         if len(records) < PAGE:
             return found
 
 
-def _differing(row: dict[str, Any], fields: tuple[str, ...], digest: bytes, made_up: dict[str, Any]) -> set[str]:
+def _differing(
+    table: ModelTable,
+    row: dict[str, Any],
+    fields: tuple[str, ...],
+    digest: bytes,
+    made_up: Callable[[], dict[str, Any]],
+) -> set[str]:
     """Return the fields of a row that somebody has written since its digest was taken."""
     now = field_digests([row.get(name) for name in fields])
-    names = set()
-    for i in differing(digest, now):
-        if i < len(fields) and fields[i] in row:
-            name, value = fields[i], row[fields[i]]
-            forms = [*earlier_forms(value), *([None] if name in made_up and same_value(value, made_up[name]) else ())]
-            before = digest[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE]
-            # A migration that only gave the value another type, or a null the default, has written nothing.
-            if all(field_digests([form]) != before for form in forms):
-                names.add(name)
+    changed = [(i, fields[i]) for i in differing(digest, now) if i < len(fields) and fields[i] in row]
+    names = {
+        name
+        for i, name in changed
+        if not _is_converted(table, name, row[name], digest[i * DIGEST_SIZE :][:DIGEST_SIZE], made_up)
+    }
     # A field that is new to the row: what the migration made up for all rows is nobody's write.
-    return names | {n for n, value in made_up.items() if n not in fields and not same_value(row[n], value)}
+    return names | {name for name in row.keys() - set(fields) if not same_value(row[name], made_up()[name])}
+
+
+def _is_converted(
+    table: ModelTable, name: str, value: Any, digest: bytes, made_up: Callable[[], dict[str, Any]]
+) -> bool:
+    """Tell whether a migration has only given a value another type, or put a default where no null may be any more."""
+    kind = table.codecs[name].wire_type.rpartition(" ")[2].partition("(")[0]
+    if any(field_digests([form]) == digest for form in earlier_forms(value, kind)):
+        return True
+    field = table.options.model._meta.get_field(name)
+    return not field.null and field_digests([None]) == digest and same_value(value, made_up()[name])
 
 
 def _log_fields(
