@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import copy
 import datetime
-import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,8 @@ import pytest
 from django.db import IntegrityError, transaction
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from p2p_replication.exceptions import StaleReplica
-from p2p_replication.models import Parking
-from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.changes import ChangedRow, pack_rows
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.row_state import RowState
@@ -37,13 +32,10 @@ from p2p_replication.storage.capture.installation import install, remove
 from p2p_replication.storage.loose_rows import adopt_loose_rows
 from p2p_replication.storage.posting import post, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase
-from p2p_replication.storage.replica_identity import renew_identity
-from tests.databases import Database, PostgreSQLDatabase, SQLiteFile, attach, detach
+from tests.databases import Database, PostgreSQLDatabase, SQLiteFile
 from tests.postgresql import PostgreSQLServer
-from tests.storage.healing import PARENTS, revive, set_apart
-from tests.storage.row_oracle import LOW_BITS, NOTHING, Oracle, Posted, Replica, Row, State, join
+from tests.storage.row_oracle import LOW_BITS, NOTHING, State, join
 from tests.storage.statements import (
-    CHOICES,
     KEYS,
     Happened,
     Statement,
@@ -51,24 +43,21 @@ from tests.storage.statements import (
     execute,
     key_of,
     now_ms,
-    observed,
     read_tables,
     statements,
     values_of,
     wire,
 )
 from tests.storage.test_posting import SmallBudget
-from tests.storage.watched_replica import Watched, ledger_of, waiting_keys
+from tests.storage.watched_machine import FAR_MS, WatchedMachine, step
+from tests.storage.watched_replica import Watched
 
-EXAMPLES = int(os.environ.get("P2P_STATE_MACHINE_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("P2P_STATE_MACHINE_EXAMPLES", "30"))
 STEPS = int(os.environ.get("P2P_STATE_MACHINE_STEPS", "35"))
 #: A failure of 35 steps takes minutes to shrink.
 SHRINKS = "P2P_STATE_MACHINE_SHRINKS" in os.environ
 PHASES = [phase for phase in Phase if phase is not Phase.explain and (SHRINKS or phase is not Phase.shrink)]
 AT_ONCE = datetime.timedelta(0)
-#: Clocks of replicas are off by so many milliseconds.
-SKEWS = (0, 0, 60_000, -3_600_000)
-FAR_MS = 600_000
 
 #: Of these models a new row has every field: they have no default that would do.
 COMPLETE = ("testapp.Shelf", "testapp.Book", "testapp.Player")
@@ -82,89 +71,8 @@ class Undone(Exception):
     """Rolls a transaction back."""
 
 
-def step(method: Callable[..., None]) -> Callable[..., None]:
-    """A rule: what it touched is checked after it; a replica that finds itself set back is started anew."""
-
-    @wraps(method)
-    def run(self: Machine, **arguments: Any) -> None:
-        self.is_whole = False
-        self.history.append(f"{method.__name__}({arguments})")
-        try:
-            try:
-                method(self, **arguments)
-            except StaleReplica:
-                assert self.set_back, "nobody has set a database back"
-                for replica in self.set_back:
-                    replica.start()
-                self.set_back.clear()
-            for replica in self.replicas:
-                with suppress(StaleReplica):
-                    replica.database.check_identity()
-                    if replica in self.set_back:
-                        self.set_back.remove(replica)  # Nothing of what it knew was lost.
-                    self.check(replica)
-        except Exception as error:
-            self.tell(error)
-            raise
-        self.is_whole = True
-
-    return run
-
-
-class Machine(RuleBasedStateMachine):
-    """The rules. ``number % len(...)`` chooses among what there is."""
-
-    new_database: Callable[[str, str], Database]
-    drop_databases: Callable[[], None]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.oracle = Oracle()
-        self.replicas: list[Watched] = []
-        self.backups: list[tuple[Watched, Database, Replica]] = []
-        self.messages: list[tuple[Watched, Changes]] = []
-        #: Replicas whose worker does not know yet that its database was set back.
-        self.set_back: list[Watched] = []
-        self.is_whole = True
-        self.names = iter(f"r{i}" for i in range(1_000))
-        self.numbers = itertools.count(1)
-        self.history: list[str] = []
-
-    @initialize(
-        vendors=st.lists(st.sampled_from(("sqlite", "postgresql")), min_size=2, max_size=3),
-        skews=st.tuples(*[st.sampled_from(SKEWS)] * 3),
-        labels=st.sampled_from(CHOICES),
-    )
-    def begin(self, vendors: list[str], skews: tuple[int, ...], labels: tuple[str, ...]) -> None:
-        self.labels = labels
-        self.history.append(f"{vendors} {skews} {labels}")
-        for vendor, skew in zip(vendors, skews, strict=False):
-            name = next(self.names)
-            self.add(name, self.new_database(name, vendor), Replica(), skew)
-
-    def add(self, name: str, site: Database, holds: Replica, skew: int) -> Watched:
-        attach(name, site)
-        self.oracle.replicas[name] = holds
-        replica = Watched(name, site, self.oracle, self.labels, skew)
-        self.replicas.append(replica)
-        return replica
-
-    def one(self, i: int) -> Watched:
-        return self.replicas[i % len(self.replicas)]
-
-    def pair(self, i: int) -> tuple[Watched, Watched]:
-        first = i % len(self.replicas)
-        rest = self.replicas[:first] + self.replicas[first + 1 :]
-        return self.replicas[first], rest[i // len(self.replicas) % len(rest)]
-
-    def label(self, i: int) -> str:
-        return self.labels[i % len(self.labels)]
-
-    def tell(self, error: Exception) -> None:
-        """Say what was played: a failure that hangs on milliseconds can't be replayed."""
-        error.add_note("\n".join(map(str, self.history)))
-
-    # Writes
+class Machine(WatchedMachine):
+    """The rules."""
 
     @contextmanager
     def shifted(self, replica: Watched) -> Iterator[None]:
@@ -366,161 +274,6 @@ class Machine(RuleBasedStateMachine):
         copied = self.add(name, original.site.copy(name), self.oracle.saved(original.alias), original.skew)
         if renewed:
             self.renew(copied)
-
-    def renew(self, replica: Watched) -> None:
-        assert renew_identity(replica.alias, replica.database.replica_id, lambda: secrets.token_bytes(32))
-        replica.start()
-
-    # Checks
-
-    def check(self, replica: Watched) -> None:
-        """Ledger, table, parked rows and vectors are what the oracle says."""
-        held = self.oracle.replicas[replica.alias]
-        tables = read_tables(replica, self.labels)
-        parked = set()
-        for label in self.labels:
-            found = ledger_of(replica.database, replica.stream(label))
-            waiting = {replica.stream(label).table.key_to_wire(k) for k in waiting_keys(replica, label)}
-            for model, key in held.waiting:
-                assert model != label or key in waiting, f"{replica.alias} has not captured {held.waiting[model, key]}"
-            for model, key in held.states:
-                assert model != label or key in found, f"{replica.alias} has no version of {key}"
-            for key, (entry, posted) in found.items():
-                at = (label, key)
-                if entry.status == EntryStatus.PARKED or (at in held.partly and at in held.parked):
-                    parked.add(at)
-                if key in waiting:
-                    continue
-                assert posted.state == held.states.get(at), (
-                    f"{replica.alias}: {at} is {posted.state}, not {held.states.get(at)}"
-                )
-                self.oracle.name(label, key, posted.state, posted.dots)
-                self.check_row(replica, at, entry.status, posted.state, tables[label].get(key))
-            assert tables[label].keys() <= found.keys() | waiting, f"{replica.alias} has rows without a version"
-            self.oracle.check_vector(replica.alias, label, replica.vector(label))
-        held.parked = parked
-        assert Parking.objects.using(replica.alias).count() == replica.parked()
-
-    def check_row(self, replica: Watched, at: Any, status: int, state: State, row: Row | None) -> None:
-        if status == EntryStatus.PARKED:
-            return
-        assert state.alive == (row is not None) == (status == EntryStatus.PRESENT), (
-            f"{replica.alias}: {at} {state} {row}"
-        )
-        for name, (_, value) in state.fields.items() if row is not None else ():
-            assert name not in row or row[name] == value, f"{replica.alias}: {at} is {row}, not {state}"
-
-    def heard(self, database: ReplicaDatabase, entries: Sequence[posting.LogEntry]) -> None:
-        """Log entries were posted, in a transaction that is open still."""
-        numbers = {entry.id for entry in entries}
-        for stream in database.by_number.values():
-            keys = {entry.key for entry in entries if entry.stream == stream.id}
-            if not keys or stream.label not in self.labels:
-                continue
-            found = ledger_of(database, stream)
-            with database.connection.cursor() as cursor:
-                cursor.execute("SELECT id, key FROM p2p_replication_changelogentry WHERE stream = %s", [stream.id])
-                rest = {key for number, key in cursor.fetchall() if number not in numbers}
-            told = []
-            for key in keys:
-                wire_key = stream.table.key_to_wire(key)
-                posted = found[wire_key][1] if wire_key in found else Posted(wire_key, NOTHING, {}, None)
-                told.append(replace(posted, is_part=key in rest))
-            for posted in sorted(told, key=lambda posted: max(posted.dots.values(), default=0)):
-                transaction.on_commit(partial(self.posted, database, stream.label, posted), using=database.alias)
-
-    def posted(self, database: ReplicaDatabase, label: str, posted: Posted) -> None:
-        try:
-            self.oracle.posted(database.alias, label, database.start, posted)
-        except Exception as error:  # Not one that the applier takes for a refusal.
-            raise AssertionError(str(error)) from error
-
-    # The end
-
-    def teardown(self) -> None:
-        try:
-            if self.is_whole and self.replicas:
-                self.finish()
-        except Exception as error:
-            self.tell(error)
-            raise
-        finally:
-            for replica in self.replicas:
-                detach(replica.alias)
-            self.drop_databases()
-
-    def finish(self) -> None:
-        """Everybody meets everybody: all hold what anybody held, then, with nothing parked, all tables are equal."""
-        ids: set[str] = set()
-        for replica in self.replicas:
-            if replica in self.set_back:
-                replica.start()
-            if replica.database.replica_id in ids:
-                self.renew(replica)
-            ids.add(replica.database.replica_id)
-            replica.post()
-            self.check(replica)
-        expected: dict[Any, State] = {}
-        for held in self.oracle.replicas.values():
-            for at, state in held.states.items():
-                expected[at] = join(expected.get(at, NOTHING), state)
-        self.settle()
-        for replica in self.replicas:
-            assert self.oracle.replicas[replica.alias].states == expected
-        for _ in range(8):
-            if not any(replica.parked() for replica in self.replicas):
-                break
-            for replica in self.replicas:
-                replica.database.now_ms = lambda: now_ms() + 2 * FAR_MS  # The time has come for clocks ahead.
-                self.heal(replica)
-            self.settle()
-        self.check_equal()
-
-    def settle(self) -> None:
-        for _ in range(12):
-            for replica in self.replicas:
-                replica.sent_rows = 0
-            for i, one in enumerate(self.replicas):
-                other = self.replicas[i - 1]
-                one.pull(other, self.labels)
-                other.pull(one, self.labels)
-                one.retry_parked()
-            for replica in self.replicas:
-                self.check(replica)
-            if not any(replica.sent_rows for replica in self.replicas):
-                return
-        raise AssertionError("the replicas do not come to rest")
-
-    def heal(self, replica: Watched) -> None:
-        """What a person would do about parked rows: free the values they wait for, bring back missing parents."""
-        held, happened = self.oracle.replicas[replica.alias], []
-        with self.shifted(replica):
-            for label, key in held.parked:
-                state = held.states[label, key]
-                _, parent = state.fields.get(PARENTS.get(label, ""), (0, None))
-                if parent is not None:
-                    happened += observed(replica, self.labels, partial(revive, replica, label, parent, key))
-            for label in self.labels:
-                for key in read_tables(replica, (label,))[label]:
-                    happened += observed(replica, self.labels, partial(set_apart, replica, label, key))
-        self.record(replica, happened)
-
-    def check_equal(self) -> None:
-        first = self.replicas[0]
-        for replica in self.replicas:
-            assert not list(Parking.objects.using(replica.alias).values_list("reason", "detail"))
-            assert replica.post().entries == 0
-            assert replica.site.broken_references() == []
-            replica.sent_rows = 0
-            for label in self.labels:
-                assert replica.canonical(label) == first.canonical(label)
-                assert replica.vector(label) == first.vector(label)
-        first.start()
-        for one in self.replicas:
-            for other in self.replicas:
-                if one is not other:
-                    one.pull(other, self.labels)
-        assert [replica.sent_rows for replica in self.replicas] == [0] * len(self.replicas)
 
 
 @pytest.mark.timeout(EXAMPLES * STEPS)
