@@ -126,19 +126,12 @@ SCENARIOS = (
     ),
     Scenario("restored backups", {**WRITES, **CRASHES, World.back_up: 0.8, World.restore: 0.5}),
     Scenario(
-        "pulls that break off, of replicas that are set back",
-        # Newcomers have long pulls, and what they lack moves in the ledgers of those they ask.
-        {
-            World.write: 10.0,
-            World.cut_one: 5.0,
-            World.connect_one: 5.0,
-            World.come_late: 1.0,
-            World.back_up: 2.0,
-            World.restore: 1.5,
-        },
-        replicas=(2, 2),
-        steps=200,
-        options={"keys": 30},
+        "replicas that are set back in the middle of a pull",
+        {World.write: 6.0, World.meet_and_be_set_back: 1.0, World.connect_one: 1.0},
+        replicas=(2, 4),
+        steps=16,
+        pause=0.5,
+        options={"keys": 40},
     ),
     Scenario("copied databases", {**WRITES, **CRASHES, World.copy: 0.5}),
     Scenario(
