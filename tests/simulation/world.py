@@ -155,9 +155,12 @@ class World(Surroundings):
         for i in range(self.random.randint(2, 5)):
             self.time.later(i * self.random.uniform(0.05, 0.4), lambda: self._flap(machine))
 
-    def _flap(self, machine: Machine) -> None:
+    def _leave_all(self, machine: Machine) -> None:
         for end in [end for end in self.ends() if end.member.name == machine.name]:
             end.cut()
+
+    def _flap(self, machine: Machine) -> None:
+        self._leave_all(machine)
         for a, b in self.pairs():
             if machine.name in (a.name, b.name):
                 connect(a, b)
@@ -214,8 +217,7 @@ class World(Surroundings):
         if machine.worker is None or len(self.there()) <= 2:
             return
         machine.is_gone = True
-        for end in [end for end in self.ends() if end.member.name == machine.name]:
-            end.cut()
+        self._leave_all(machine)
         for _ in range(3):
             self.write_many(machine)
         self.time.later(0.5, lambda: self._meet(machine))
@@ -236,10 +238,25 @@ class World(Surroundings):
     def restore(self, machine: Machine) -> None:
         backups = [backup for owner, backup in self._backups if owner == machine.name]
         if backups:
-            machine.stop()
-            self.note(machine.name, "is set back to a backup")
-            machine.storage.restore(self.random.choice(backups))
-            machine.start()
+            self._set_back(machine, self.random.choice(backups))
+
+    def _set_back(self, machine: Machine, backup: Content) -> None:
+        machine.stop()
+        self.note(machine.name, "is set back to a backup")
+        machine.storage.restore(backup)
+        machine.start()
+
+    def meet_and_be_set_back(self, machine: Machine) -> None:
+        """Write a lot without any link, meet one other replica, and be set back in the middle of its pull."""
+        self._leave_all(machine)
+        self.write_lots(machine)
+        self.time.later(0.6, lambda: self._write_on(machine))
+
+    def _write_on(self, machine: Machine) -> None:
+        backup = machine.storage.save()
+        self.write_lots(machine)
+        self.time.later(0.6, lambda: self._meet(machine))
+        self.time.later(self.random.uniform(0.9, 1.8), lambda: self._set_back(machine, backup))
 
     def copy(self, machine: Machine) -> None:
         """Somebody copies the database of a running replica and starts a new one with it."""
