@@ -86,8 +86,7 @@ class TestReplica:
         outcomes = []
         for label in labels:
             vector, after = self.vector(label), None
-            start = other.database.start
-            cursor = cursor_of(self.database, self.declarations[label], other.database.replica_id, start)
+            cursor = cursor_of(self.database, self.declarations[label], other.database.replica_id)
             while batches > 0:
                 batch = read_changes(
                     other.database, other.stream(label), other.declarations[label], vector,
@@ -96,7 +95,7 @@ class TestReplica:
                 after = batch.to_seq
                 other.sent_rows += batch.count
                 changes = Changes(label, 1, 1, batch.start, batch.from_seq, batch.to_seq, batch.continues, 0,
-                                  batch.vector, 0, batch.rows)  # fmt: skip
+                                  batch.vector, 0, batch.rows, batch.snapshot)  # fmt: skip
                 outcomes.append(self.apply(other, changes))
                 batches -= 1
                 if batch.vector is not None:

@@ -103,8 +103,11 @@ class PullCursor(ReplicaState):
     #: The sender's start that ``sequence`` belongs to.
     start = models.CharField(max_length=16)
     sequence = models.BigIntegerField(default=0)
-    #: The pull has reached its end. One that broke off goes on from here only while the sender's start is the same.
-    is_finished = models.BooleanField(default=True)
+    #: Of a pull that has not reached its end, the last sequence number that the sender had given when its last batch
+    #: was read; else 0. It goes on from here only with a sender that has all of that history.
+    snapshot = models.BigIntegerField(default=0)
+    #: Since when such a pull can't come to its end any more, as its sender has another start by now.
+    broken_since = models.DateTimeField(null=True)
     #: Rows were taken from a pull that has not reached its end: the vector does not speak of them yet.
     unfinished_since = models.DateTimeField(null=True)
 

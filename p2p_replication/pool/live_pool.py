@@ -278,11 +278,10 @@ class LivePool:
             self._pump_timer = asyncio.get_running_loop().call_later(delay, self._pump)
 
     async def _pull(self, replicator: Replicator, model: str) -> None:
-        part, peer = self.parts[model], replicator.session.peer
-        assert peer is not None
+        part = self.parts[model]
 
-        def position() -> tuple[Vector, tuple[str, int]]:
-            return part.vector(), part.cursor(replicator.peer_id, peer.start)
+        def position() -> tuple[Vector, tuple[str, int, int]]:
+            return part.vector(), part.cursor(replicator.peer_id)
 
         try:
             vector, cursor = await self.thread.run(position)

@@ -39,9 +39,9 @@ class Part:
         """Return digests of the model's content. In the reading thread."""
         return read_digest(stop, self.database, self.stream.label, self.declaration, buckets)
 
-    def cursor(self, peer: str, peer_start: str) -> tuple[str, int]:
+    def cursor(self, peer: str) -> tuple[str, int, int]:
         """Return how far a peer's ledger is read. In the database thread."""
-        return cursor_of(self.database, self.declaration, peer, peer_start)
+        return cursor_of(self.database, self.declaration, peer)
 
 
 def ranks(parts: Mapping[str, Part]) -> dict[str, int]:

@@ -189,7 +189,7 @@ class Replicator:
             part.declaration,
             effect.vector,
             after=effect.after,
-            cursor=(effect.cursor_start, effect.cursor_seq),
+            cursor=(effect.cursor_start, effect.cursor_seq, effect.cursor_snapshot),
             batch_size=effect.batch_size,
         )
 

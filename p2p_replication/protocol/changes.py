@@ -46,6 +46,8 @@ class ReadBatch:
     continues: tuple[str, int] | None = None
     #: Rows of the snapshot still to come, counted once a pull; None: as before, less these.
     remaining: int | None = None
+    #: The last sequence number given in the snapshot.
+    snapshot: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,8 @@ def check_batch(changes: Changes, peer_start: str) -> None:
         check_vector(changes.claim)
     if changes.start != peer_start:
         raise RemoteProtocolError("a batch of another start than the HELLO named")
-    if not 0 <= changes.from_seq <= changes.to_seq <= MAX_INTEGER or not 0 <= changes.push_from <= MAX_INTEGER:
+    numbers = (changes.push_from, changes.snapshot)
+    if not 0 <= changes.from_seq <= changes.to_seq <= MAX_INTEGER or not all(0 <= n <= MAX_INTEGER for n in numbers):
         raise RemoteProtocolError("a batch with sequence numbers out of range")
     if (
         changes.round < 0

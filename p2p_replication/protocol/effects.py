@@ -44,6 +44,7 @@ class ReadChanges:
     cursor_start: str
     cursor_seq: int
     batch_size: int
+    cursor_snapshot: int = 0
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,8 @@ class Request(Message, frozen=True):
     cursor_seq: int
     #: At most so many rows a batch; 0 leaves it to the sender.
     batch_size: int = 0
+    #: Of a pull that broke off: ``snapshot`` of its last batch. The cursor counts only for who has that history.
+    cursor_snapshot: int = 0
 
 
 class Rows(Message, frozen=True):
@@ -125,6 +127,8 @@ class Changes(Message, frozen=True):
     #: Rows of the snapshot that are still to come (an estimate, for people).
     remaining: int
     rows: Rows
+    #: The last sequence number that the sender had given when the batch was read.
+    snapshot: int = 0
 
 
 class Ack(Message, frozen=True):

@@ -19,6 +19,7 @@ class Serve:
     #: The last ``seq`` sent in this round, or None before the first batch.
     after: int | None = None
     remaining: int = 0
+    cursor_snapshot: int = 0
 
 
 @dataclass

@@ -67,8 +67,8 @@ class Session(DigestExchange):
             if self.phase is Phase.OPEN:
                 self._handle(message, now)
 
-    def pull(self, model: str, vector: Vector, cursor: tuple[str, int], now: float) -> None:
-        """Ask the peer for what it has in a model, from a durable cursor on."""
+    def pull(self, model: str, vector: Vector, cursor: tuple[str, int, int], now: float) -> None:
+        """Ask the peer for what it has in a model, from a durable cursor ``(start, seq, snapshot)`` on."""
         link = self.links.get(model)
         if link is None or self.phase is not Phase.OPEN:
             return
@@ -79,7 +79,7 @@ class Session(DigestExchange):
         link.told = joined(link.told, link.local)
         self._pull_deadline = now + self.config.pull_timeout
         size = self.config.batch_sizes.get(model, 0)
-        self._send(Request(model, link.round, dict(link.local), cursor[0], cursor[1], size))
+        self._send(Request(model, link.round, dict(link.local), cursor[0], cursor[1], size, cursor[2]))
 
     def changes_read(self, model: str, round: int, batch: ReadBatch) -> None:
         """Give back what ``ReadChanges`` asked for."""
@@ -147,7 +147,9 @@ class Session(DigestExchange):
             link.announced = joined(link.announced, self._foreign(changes.claim))
             link.confirmed = joined(link.confirmed, changes.claim)
             if taken:
-                link.peer_has(changes.claim)
+                # Its first REQUEST is yet to come: what is pushed before, it asks for once more.
+                if link.peer is not None:
+                    link.peer_has(changes.claim)
                 # The peer knows that we have what it claimed for us.
                 link.told = joined(link.told, changes.claim)
         if link.pulling and changes.round == link.round and (changes.claim is not None or not taken):
@@ -260,6 +262,7 @@ class Session(DigestExchange):
         check_vector(request.vector)
         if (
             not 0 <= request.cursor_seq <= MAX_INTEGER
+            or not 0 <= request.cursor_snapshot <= MAX_INTEGER
             or not 0 <= request.batch_size <= 100_000
             or (request.round < 1 or len(request.cursor_start) > 16)
         ):
@@ -270,8 +273,9 @@ class Session(DigestExchange):
         link.told = {}
         link.push_refused = False
         link.serve = Serve(
-            request.round, dict(request.vector), request.cursor_start, request.cursor_seq, request.batch_size
-        )
+            request.round, dict(request.vector), request.cursor_start, request.cursor_seq, request.batch_size,
+            cursor_snapshot=request.cursor_snapshot,
+        )  # fmt: skip
         self._serve_more()
         if link.lacks_announced() and link.pulled_once and not link.applying:
             self._want(request.model)
@@ -350,7 +354,7 @@ class Session(DigestExchange):
             self._effects.append(
                 fx.ReadChanges(
                     link.label, serve.round, serve.vector, serve.after, serve.cursor_start, serve.cursor_seq,
-                    serve.batch_size,
+                    serve.batch_size, serve.cursor_snapshot,
                 )
             )  # fmt: skip
 
@@ -367,7 +371,7 @@ class Session(DigestExchange):
         self._serial += 1
         message = Changes(
             link.label, self._serial, round, batch.start, batch.from_seq, batch.to_seq, batch.continues, push_from,
-            claim, remaining, batch.rows,
+            claim, remaining, batch.rows, batch.snapshot,
         )  # fmt: skip
         self._credit.sent(self._serial, self._send(message), link.label, claim or {})
         return self._serial

@@ -130,7 +130,7 @@ def _apply_splitting(
                 if changes.round:
                     done.in_order = move_cursor(
                         database, declaration, peer, changes.start, span.start, span.end, span.continues,
-                        finished=span.last and changes.claim is not None,
+                        finished=span.last and changes.claim is not None, snapshot=changes.snapshot,
                     )  # fmt: skip
                 if span.last and changes.claim is not None and outcome.taken and done.in_order:
                     done.in_order = _take_claim(database, stream, declaration, changes)

@@ -40,7 +40,7 @@ def read_changes(
     vector: Mapping[str, int],
     *,
     after: int | None,
-    cursor: tuple[str, int] = ("", 0),
+    cursor: tuple[str, int, int] = ("", 0, 0),
     batch_size: int = 0,
 ) -> ReadBatch:
     """Read the next batch of what ``vector`` does not cover.
@@ -56,7 +56,7 @@ def read_changes(
     if after is None:
         mapped = database.map_cursor(*cursor)
         after = mapped or 0
-        continues = cursor if mapped is not None else None
+        continues = cursor[:2] if mapped is not None else None
     for attempt in range(CLEAN_TRIES + 1):
         post_all(database)
         with contextlib.suppress(_Dirty), database.snapshot():
@@ -180,7 +180,9 @@ def _batch(
     claim: dict[str, int] | None, continues: tuple[str, int] | None, remaining: int | None,
 ) -> ReadBatch:  # fmt: skip
     packed = pack_rows(_field_names(stream, rows), rows)
-    return ReadBatch(database.start, after, position, packed, len(rows), claim, continues, remaining)
+    return ReadBatch(
+        database.start, after, position, packed, len(rows), claim, continues, remaining, database.sequence()
+    )
 
 
 def _field_names(stream: StreamStore, rows: Sequence[ChangedRow]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Collection
 
+from django.db.models import Q
 from django.utils import timezone
 
 from p2p_replication.models.pool import PullCursor
@@ -35,10 +36,10 @@ def adopt_loose_rows(
     Args:
         connected: replica ids of the peers that may still finish their pulls.
     """
-    unfinished = PullCursor.objects.using(database.alias).filter(
-        declaration_id=declaration, unfinished_since__lt=timezone.now() - grace
-    )
-    gone = list(unfinished.exclude(replica_id__in=connected).values_list("pk", flat=True))
+    cursors, long_ago = PullCursor.objects.using(database.alias), timezone.now() - grace
+    left = Q(unfinished_since__lt=long_ago) & ~Q(replica_id__in=connected)
+    broken = Q(broken_since__lt=long_ago, unfinished_since=None)
+    gone = list(cursors.filter(left | broken, declaration_id=declaration).values_list("pk", flat=True))
     if not gone:
         return 0
     adopted, after, ended = 0, 0, False
@@ -62,7 +63,7 @@ def adopt_loose_rows(
                 adopted += len(loose)
     with database.writing():
         # With an own dot the rows are found by the vector; the cursor stays for when the sender comes back.
-        PullCursor.objects.using(database.alias).filter(pk__in=gone).update(unfinished_since=None)
+        PullCursor.objects.using(database.alias).filter(pk__in=gone).update(unfinished_since=None, broken_since=None)
     return adopted
 
 

@@ -238,11 +238,12 @@ class ReplicaDatabase:
         self._origin_ids[origin.pk] = origin.origin
         self._origin_numbers[origin.origin] = origin.pk
 
-    def map_cursor(self, start: str, sequence: int) -> int | None:
+    def map_cursor(self, start: str, sequence: int, snapshot: int = 0) -> int | None:
         """Translate a peer's cursor into our sequence: None if it is from a start this database does not know.
 
         A cursor of an earlier start is good up to where that start ended in *this* database's history: what a
-        restored backup does not know of, it may have numbered anew.
+        restored backup does not know of, it may have numbered anew. One of a pull that broke off (``snapshot``) is
+        good for nothing if that start had given numbers which this history does not have.
         """
         starts = Start.objects.using(self.alias)
         if start == self.start:
@@ -257,7 +258,9 @@ class ReplicaDatabase:
             .order_by("origin_id")
             .first()
         )
-        return min(sequence, following.first_sequence) if following is not None else sequence
+        if following is None:
+            return sequence
+        return min(sequence, following.first_sequence) if snapshot <= following.first_sequence else None
 
     def note_changed(self, labels: Iterable[str]) -> None:
         """Remember that these models have new versions, for ``take_changed``."""

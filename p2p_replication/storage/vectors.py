@@ -54,20 +54,19 @@ def raise_vector(database: ReplicaDatabase, declaration: int, claim: Vector) -> 
         row.save(using=database.alias, update_fields=["vector"])
 
 
-def cursor_of(
-    database: ReplicaDatabase, declaration: int, replica_id: str, peer_start: str | None = None
-) -> tuple[str, int]:
-    """Return the durable cursor ``(sender's start, seq)`` for a peer, ``("", 0)`` if there is none.
+def cursor_of(database: ReplicaDatabase, declaration: int, replica_id: str) -> tuple[str, int, int]:
+    """Return the durable cursor ``(sender's start, seq, snapshot)`` for a peer, ``("", 0, 0)`` if there is none.
 
-    Args:
-        peer_start: the peer's start by now. The cursor of a pull that broke off counts for the start it was made with
-            only: the peer may have been set back to a backup since, and a row that was above the cursor then, and was
-            to come, may be below it again.
+    The cursor of a pull that broke off counts only for a sender that has all of the history up to ``snapshot``: one
+    that was set back to a backup may have rows below the cursor that were above it, and were to come.
     """
-    cursor = PullCursor.objects.using(database.alias).filter(declaration_id=declaration, replica_id=replica_id).first()
-    if cursor is None or (peer_start not in (None, cursor.start) and not cursor.is_finished):
-        return ("", 0)
-    return cursor.start, cursor.sequence
+    cursor = (
+        PullCursor.objects.using(database.alias)
+        .filter(declaration_id=declaration, replica_id=replica_id)
+        .values_list("start", "sequence", "snapshot")
+        .first()
+    )
+    return cursor or ("", 0, 0)
 
 
 def move_cursor(
@@ -80,26 +79,34 @@ def move_cursor(
     continues: tuple[str, int] | None,
     *,
     finished: bool,
+    snapshot: int = 0,
 ) -> bool:
     """Move the cursor over a batch (``finished``: the last of its pull), in the transaction that applied it.
 
     Returns False, and moves nothing, if the batch begins above the cursor: something is missing in between.
     """
-    stored_start, stored = cursor_of(database, declaration, replica_id)
-    if stored_start == start:
-        if from_seq > stored:
+    cursors = PullCursor.objects.using(database.alias)
+    known = cursors.filter(declaration_id=declaration, replica_id=replica_id).first() or PullCursor(start="")
+    broken_since = known.broken_since
+    if known.start == start:
+        if from_seq > known.sequence:
             return False
-        to_seq = max(to_seq, stored)
-    elif from_seq > 0 and continues != (stored_start, stored):
-        return False
-    PullCursor.objects.using(database.alias).update_or_create(
+        to_seq = max(to_seq, known.sequence)
+        snapshot = max(snapshot, known.snapshot)
+    else:
+        if from_seq > 0 and continues != (known.start, known.sequence):
+            return False
+        # Another start may be another history: its claim need not cover what the start before has sent.
+        broken_since = broken_since or known.unfinished_since
+    cursors.update_or_create(
         declaration_id=declaration,
         replica_id=replica_id,
         defaults={
             "start": start,
             "sequence": to_seq,
-            "is_finished": finished,
+            "snapshot": 0 if finished else snapshot,
             "unfinished_since": None if finished else timezone.now(),
+            "broken_since": broken_since,
         },
     )
     return True

@@ -156,7 +156,7 @@ class RawPeer:
     # -- what storage answers ------------------------------------------------------------------------------------------
 
     def pull(self, vector: dict[str, int] | None = None) -> None:
-        self.session.pull("m", vector or {}, ("", 0), self.now)
+        self.session.pull("m", vector or {}, ("", 0, 0), self.now)
         self.look()
 
     def read(self, count: int, *, vector: dict[str, int] | None = None, round: int = 1, size: int = 10) -> None:

@@ -163,7 +163,7 @@ class End:
             case fx.ReadChanges():
                 return read_changes(
                     storage, pool, effect.model, effect.vector, effect.after,
-                    (effect.cursor_start, effect.cursor_seq), effect.batch_size,
+                    (effect.cursor_start, effect.cursor_seq, effect.cursor_snapshot), effect.batch_size,
                 )  # fmt: skip
             case fx.ReadPush():
                 return read_push(storage, effect.model, effect.push_from)

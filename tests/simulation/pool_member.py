@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Bytes of unacknowledged batches: few, so that windows get full.
 WINDOW = 2_000
 
-Position = tuple[Vector, tuple[str, int]]
+Position = tuple[Vector, tuple[str, int, int]]
 
 
 class PoolMember:
@@ -127,8 +127,7 @@ class PoolMember:
         self.schedule.done(end, model)
 
     def _position(self, end: End, model: str) -> Work[Position]:
-        assert end.session.peer is not None
-        return self.storage.position(self.pool, model, end.peer_id, end.session.peer.start)
+        return self.storage.position(self.pool, model, end.peer_id)
         yield
 
     def _pull(self, end: End, model: str, position: Position) -> None:

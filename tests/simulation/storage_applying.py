@@ -130,9 +130,12 @@ class Applying:
         elif span.start > 0 and span.continues != (cursor.start, cursor.sequence):
             return False
         finished = span.last and changes.claim is not None
+        snapshot = max(changes.snapshot, cursor.snapshot if cursor.start == changes.start else 0)
         # Another start may be another history: its claim need not cover what the start before has sent.
         broken_since = cursor.broken_since or (cursor.unfinished_since if cursor.start != changes.start else None)
-        cursors[self.peer] = Cursor(changes.start, to_seq, finished, None if finished else self.now, broken_since)
+        cursors[self.peer] = Cursor(
+            changes.start, to_seq, 0 if finished else snapshot, finished, None if finished else self.now, broken_since
+        )
         return True
 
     def _take_claim(self) -> bool:

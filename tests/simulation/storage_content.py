@@ -59,6 +59,8 @@ class Cursor:
 
     start: str
     sequence: int
+    #: Of an unfinished pull: the last number the sender had given when its last batch was read.
+    snapshot: int = 0
     is_finished: bool = True
     unfinished_since: float | None = None
     broken_since: float | None = None

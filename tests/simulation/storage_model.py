@@ -20,7 +20,7 @@ from p2p_replication.protocol.clock import NEVER, WallClock, is_too_far_ahead, n
 from p2p_replication.protocol.row_state import RowState, Value
 from p2p_replication.protocol.version_vector import Vector, covers, joined
 from tests.simulation.oracle import Oracle, SimulationFault, Written
-from tests.simulation.storage_content import Content, Declaration, Entry, LogEntry, Status, Stream
+from tests.simulation.storage_content import Content, Cursor, Declaration, Entry, LogEntry, Status, Stream
 
 FIELDS = ("body", "title")
 #: How far a clock may be ahead, and how long a sender may be gone before its loose rows are adopted.
@@ -287,28 +287,28 @@ class StorageModel:
         vector.pop(self.start, None)
         return {**vector, self.start: own[self.start]} if self.start in own else vector
 
-    def position(self, pool: str, label: str, peer: str, peer_start: str) -> tuple[Vector, tuple[str, int]]:
+    def position(self, pool: str, label: str, peer: str) -> tuple[Vector, tuple[str, int, int]]:
         """Return our vector, and how far this peer's ledger is read.
 
-        The cursor of a pull that has not come to its end counts for the start it was made with only. The peer may have
-        been set back to a backup since: a row that was above the cursor then, and was to come, may be below it again.
+        The cursor of a pull that has not come to its end counts only for a peer that has all of the history up to its
+        snapshot. One that was set back to a backup may have rows below the cursor that were above it, and were to come.
         """
-        cursor = self.declarations[pool, label].cursors.get(peer)
-        if cursor is None or (not cursor.is_finished and cursor.start != peer_start):
-            return self.vector(pool, label), ("", 0)
-        return self.vector(pool, label), (cursor.start, cursor.sequence)
+        cursor = self.declarations[pool, label].cursors.get(peer) or Cursor("", 0)
+        return self.vector(pool, label), (cursor.start, cursor.sequence, cursor.snapshot)
 
     def check_own_counter(self, label: str, vector: Mapping[str, int]) -> None:
         """Nobody knows a counter of this start that was not given: starts are never continued here."""
         if vector.get(self.start, 0) > self.streams[label].own_vector.get(self.start, 0):
             raise SimulationFault(f"{self.name}: a peer knows {self.start}:{vector[self.start]}, which was never given")
 
-    def map_cursor(self, start: str, sequence: int) -> int | None:
-        """Translate a peer's cursor into our sequence: None if this database does not know its start."""
+    def map_cursor(self, start: str, sequence: int, snapshot: int) -> int | None:
+        """Translate a peer's cursor into our sequence: None if this history does not have what it speaks of."""
         starts = self.content.starts
         for i, (known, _) in enumerate(starts):
             if known == start:
-                return min(sequence, starts[i + 1][1]) if i + 1 < len(starts) else sequence
+                if i + 1 == len(starts):
+                    return sequence
+                return min(sequence, starts[i + 1][1]) if snapshot <= starts[i + 1][1] else None
         return None
 
     # -- transactions ------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def read_changes(
     label: str,
     vector: Mapping[str, int],
     after: int | None,
-    cursor: tuple[str, int],
+    cursor: tuple[str, int, int],
     batch_size: int,
 ) -> Work[ReadBatch]:
     """Read the next batch of what ``vector`` does not cover; only the last one of its snapshot has our vector."""
@@ -36,7 +36,7 @@ def read_changes(
     continues = None
     if after is None:
         mapped = storage.map_cursor(*cursor)
-        after, continues = mapped or 0, cursor if mapped is not None else None
+        after, continues = mapped or 0, cursor[:2] if mapped is not None else None
     attempt = 0
     while True:
         yield from storage.posting()
@@ -50,7 +50,10 @@ def read_changes(
         storage.rows_read += len(rows)
         claim = storage.vector(pool, label) if at_end else None
         rest = sum(entry.seq > to_seq for entry in storage.streams[label].entries.values())
-        return ReadBatch(storage.start, after, to_seq, _pack(storage, label, rows), len(rows), claim, continues, rest)
+        return ReadBatch(
+            storage.start, after, to_seq, _pack(storage, label, rows), len(rows), claim, continues, rest,
+            storage.content.sequence,
+        )  # fmt: skip
 
 
 def _read(

@@ -41,3 +41,18 @@ def test_a_sender_that_comes_back_sends_only_the_rest(replica):
     a.pull(b, NOTE)
     assert a.rows() == b.rows()
     assert adopt(b) == 0
+
+
+def test_rows_that_their_sender_has_forgotten_are_adopted(replica):
+    """It was set back to a backup in the middle of a pull, and is there: but its claim does not speak of these rows."""
+    a, b = replica("a"), replica("b")
+    Note.objects.using("a").create(title="n0")
+    a.post()
+    backup = a.site.copy("backup")
+    Note.objects.using("a").bulk_create(Note(title=f"n{i}") for i in range(1, 6))
+    b.pull(a, NOTE, batch_size=2, batches=1)
+    restored = replica("restored", backup)
+    b.pull(restored, NOTE)
+    assert adopt(b, connected=[restored.database.replica_id]) == 1
+    restored.pull(b, NOTE)
+    assert restored.canonical(NOTE[0]) == b.canonical(NOTE[0])
