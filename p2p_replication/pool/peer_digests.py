@@ -49,7 +49,8 @@ class PeerDigests:
         self._answer = asyncio.get_running_loop().create_future()
         self._replicator.carry_out()
         try:
-            digest = await asyncio.wait_for(self._answer, timeout)
+            async with asyncio.timeout(timeout):
+                digest = await self._answer
         except TimeoutError:
             return refusal(f"no answer in the time that was left, {timeout:.1f} s: allow more with --timeout")
         return digest or refusal(f"the connection has ended: {self._replicator.close_reason}")

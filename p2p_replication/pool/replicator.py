@@ -149,7 +149,8 @@ class Replicator:
     async def _tick(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._tick_soon.wait(), TICK)
+                async with asyncio.timeout(TICK):
+                    await self._tick_soon.wait()
                 self._tick_soon.clear()
                 await asyncio.sleep(TICK_SOON)
             except TimeoutError:
@@ -233,4 +234,5 @@ class Replicator:
         """Let the goodbye leave, if the connection still takes it."""
         if self._outgoing and self.connection.is_open:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._sent_all.wait(), FLUSH)
+                async with asyncio.timeout(FLUSH):
+                    await self._sent_all.wait()

@@ -84,7 +84,8 @@ async def _ask(
 
 async def _own(pool: LivePool, label: str, buckets: Sequence[int], timeout: float) -> Digest:
     try:
-        return await asyncio.wait_for(pool.thread.read(pool.parts[label].digest, buckets), timeout)
+        async with asyncio.timeout(timeout):
+            return await pool.thread.read(pool.parts[label].digest, buckets)
     except TimeoutError:
         return refusal("reading the table here took too long: allow more time with --timeout")
     except Exception as error:

@@ -177,7 +177,8 @@ class LocalSockets:
         delay = self.limits.check_interval
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
                 await asyncio.sleep(RETRY_DELAY)
             self._wake.clear()
             delay = self.limits.check_interval

@@ -165,8 +165,10 @@ class PoolSupervisor:
             await self._look_at_pools(beat)
             self.ready.set()
             self._look.clear()
+            # Not wait_for: until Python 3.12 it forgets a cancellation that comes in the moment of the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), LOOK)
+                async with asyncio.timeout(LOOK):
+                    await self._look.wait()
 
     async def _look_at_pools(self, beat: bool) -> None:
         # Here, as nobody hears of it from a session: those only end, and begin again.
@@ -210,7 +212,8 @@ class PoolSupervisor:
     async def _retry_parked(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._retry.wait(), RETRY_PARKED)
+                async with asyncio.timeout(RETRY_PARKED):
+                    await self._retry.wait()
             self._retry.clear()
             await self.thread.run(retry_parked, self.database)
             for running in list(self.running.values()):

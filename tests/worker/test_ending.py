@@ -70,6 +70,24 @@ async def test_told_to_end_while_it_opens_its_database_anew(supervisor: tuple[Sl
     assert worker.opened == 1
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_told_to_end_in_the_moment_something_else_happens(
+    supervisor: tuple[SlowToEnd, asyncio.Task[None]], steps: int
+) -> None:
+    """Python 3.11's ``asyncio.wait_for`` forgets a cancellation that comes when what it waits for is there."""
+    worker, task = supervisor
+    worker.may_end.set()
+    await worker.ready.wait()
+    await asyncio.sleep(0.6)  # All loops wait.
+    task.cancel()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    worker.ring()
+    worker._retry.set()
+    await asyncio.wait([task], timeout=5)
+    assert task.done(), "a loop has forgotten that it was told to end"
+
+
 async def test_told_to_end_again_and_again_it_still_ends_in_order(
     supervisor: tuple[SlowToEnd, asyncio.Task[None]],
 ) -> None:
