@@ -10,9 +10,9 @@ from django.db import OperationalError, connections
 from p2p_replication.models import FieldLayout, LedgerEntry, Origin
 from p2p_replication.protocol.changes import pack_rows, unpack_rows
 from p2p_replication.protocol.row_state import RowState
+from tests.storage.batches import batch_of, edited
 from tests.storage.conftest import meet
 from tests.storage.test_posting import SmallBudget
-from tests.storage.test_refusals import batch_of, edited
 from tests.testapp.models import Book, Coin, Shelf
 
 COIN = ("testapp.Coin",)

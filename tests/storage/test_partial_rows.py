@@ -6,9 +6,9 @@ import pytest
 
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.storage.capture.installation import install, remove
+from tests.storage.batches import batch_of, edited, with_values
 from tests.storage.conftest import meet
 from tests.storage.test_posting import states
-from tests.storage.test_refusals import batch_of, edited, with_values
 from tests.testapp.models import Coin, Ruled
 
 COIN = ("testapp.Coin",)

@@ -15,8 +15,8 @@ from p2p_replication.protocol.changes import unpack_rows
 from p2p_replication.storage.capture.installation import install, remove
 from p2p_replication.storage.posting import post
 from p2p_replication.storage.write_budget import WriteBudget
+from tests.storage.batches import batch_of
 from tests.storage.conftest import meet
-from tests.storage.test_refusals import batch_of
 from tests.testapp.models import Coin, Note, Ruled
 
 COIN = ("testapp.Coin",)

@@ -11,9 +11,9 @@ from django.db import IntegrityError, transaction
 from p2p_replication.protocol.changes import unpack_rows
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.protocol.verification import Outcome, compare
+from tests.storage.batches import batch_of
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_posting import SmallBudget
-from tests.storage.test_refusals import batch_of
 from tests.testapp.models import Branch, Coin
 
 LABELS = ("testapp.Coin", "testapp.Branch")

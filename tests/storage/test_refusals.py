@@ -10,41 +10,16 @@ import pytest
 from django.db import OperationalError, connections
 
 from p2p_replication.models import FieldLayout, LedgerEntry, Parking
-from p2p_replication.protocol.changes import ChangedRow, check_rows, pack_rows, unpack_rows
+from p2p_replication.protocol.changes import check_rows, pack_rows, unpack_rows
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.row_state import RowState
-from p2p_replication.storage.changes import read_changes
+from tests.storage.batches import batch_of, edited, with_values
 from tests.storage.conftest import meet
 from tests.testapp.models import Book, Note, Ruled, Sample, Shelf
 
 RULED = ("testapp.Ruled",)
 SHELVES = ("testapp.Shelf", "testapp.Book")
-
-
-def batch_of(sender, label, **changed):
-    """Everything a replica has of a model, as one batch; ``changed`` replaces fields of the message."""
-    batch = read_changes(sender.database, sender.stream(label), sender.declarations[label], {}, after=0)
-    message = {
-        "model": label, "serial": 1, "round": 1, "start": batch.start, "from_seq": 0, "to_seq": batch.to_seq,
-        "continues": None, "push_from": 0, "claim": batch.vector, "remaining": 0, "rows": batch.rows,
-    }  # fmt: skip
-    return Changes(**{**message, **changed})
-
-
-def edited(changes, edit):
-    """The batch with every row passed through ``edit``."""
-    rows = [edit(row) for row in unpack_rows(changes.rows)]
-    fields = dict.fromkeys(name for row in rows for name in row.state.values)
-    return Changes(**{**{f: getattr(changes, f) for f in changes.__struct_fields__},
-                      "rows": pack_rows(list(fields), rows)})  # fmt: skip
-
-
-def with_values(row: ChangedRow, **values) -> ChangedRow:
-    state = row.state
-    return row._replace(
-        state=RowState(state.inserted, state.deleted, state.clock, {**state.values, **values}, state.field_clocks)
-    )
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from p2p_replication.protocol.messages import Changes
 from p2p_replication.storage.changes import read_changes
 from p2p_replication.storage.replica_identity import renew_identity
 from tests.databases import Database
+from tests.storage.batches import batch_of
 from tests.storage.conftest import StorageReplica, meet
-from tests.storage.test_refusals import batch_of
 from tests.testapp.models import Coin
 
 LABEL = "testapp.Coin"

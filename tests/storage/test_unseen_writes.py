@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from p2p_replication.storage.capture.installation import drift, install, remove
+from p2p_replication.storage.ledger import load_entries
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_capture import synced
 from tests.testapp.models import Coin, Ruled
@@ -123,3 +124,22 @@ def test_a_default_in_the_place_of_a_null_is_an_edit_where_nulls_may_be(replica)
     assert install("a")["testapp.Ruled"].changed == 1
     synced(a, b, "testapp.Ruled")
     assert Ruled.objects.using("b").get().code == ""
+
+
+@pytest.mark.parametrize("posts", [True, False])
+def test_a_row_that_came_again_unseen_after_a_delete_that_waits_is_new_from_then_on(replica, posts):
+    a, b = replica("a"), replica("b")
+    Coin.objects.using("a").create(code="x", name="old", rate=1)
+    if posts:
+        synced(a, b, COIN)
+    Coin.objects.using("a").all().delete()
+    remove("a")
+    a.outside("INSERT INTO testapp_coin (code, name, rate) VALUES ('x', 'unseen', 2)")
+    assert install("a")[COIN].adopted == 1
+    assert not install("a", because="test")[COIN].total
+    Coin.objects.using("a").update(name="new")
+    a.post()
+    entry = load_entries(a.database.connection, a.stream(COIN).id, ["x"])["x"]
+    clocks = {name: entry.field_clocks.get(name, entry.clock) for name in ("name", "rate")}
+    assert clocks["rate"] == entry.inserted < clocks["name"]
+    synced(a, b, COIN)

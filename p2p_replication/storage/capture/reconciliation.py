@@ -46,9 +46,13 @@ def reconcile(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable
     What entries in the log say already is left to posting.
     """
     table.vendor.prepare_reading(connection)
+    last = f"SELECT MAX(id) FROM {LOG} WHERE stream = {stream.pk} GROUP BY key"
+    # A row that came again after a delete that still waits in the log is new as well.
+    ended = f"SELECT key FROM {LOG} WHERE operation = {Operation.DELETE.value} AND id IN ({last})"
     adopted = _log_missing(
-        connection, stream, Operation.ADOPT, f"SELECT key FROM {LOG} WHERE stream = {stream.pk}",
-        f"SELECT {table.key_text('t')} FROM {table.name} t WHERE NOT EXISTS "
+        connection, stream, Operation.ADOPT,
+        f"SELECT key FROM {LOG} WHERE operation <> {Operation.DELETE.value} AND id IN ({last})",
+        f"SELECT {table.key_text('t')} FROM {table.name} t WHERE {table.key_text('t')} IN ({ended}) OR NOT EXISTS "
         f"(SELECT 1 FROM {TABLE} l WHERE l.stream = %s AND l.key = {table.key_text('t')} AND l.status <> %s)",
         [stream.pk, EntryStatus.DELETED.value],
     )  # fmt: skip
