@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from p2p_replication.conf import app_settings
 from p2p_replication.management.layout import replica_name
+from p2p_replication.models.conflict import Conflict
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Gap, LedgerEntry, Stream
 from p2p_replication.models.pool import Declaration, Peer, PeerProgress, PeerState, Pool, PoolError
 from p2p_replication.models.replica import Replica
@@ -72,6 +73,8 @@ class ModelStatus:
     parked: int
     #: Writes in the change log that the worker has not posted yet.
     waiting: int
+    #: Values that lost in a conflict and were not restored: see ``manage.py p2p conflicts``.
+    conflicts: int
     #: Why capture is not as it should be; empty if it is.
     capture: str
 
@@ -170,6 +173,8 @@ def _models(database: str) -> list[ModelStatus]:
         counts.setdefault(number, {})[status] = count
     log = ChangeLogEntry.objects.using(database).order_by().values_list("stream")
     waiting: dict[int, int] = dict(log.annotate(count=Count("pk")))
+    open_conflicts = Conflict.objects.using(database).open().order_by().values_list("model")
+    conflicts: dict[str, int] = dict(open_conflicts.annotate(count=Count("pk")))
     found = []
     for label in sorted(declared.keys() | {label for label in streams if registry.get(label) is not None}):
         options, stream = registry.get(label), streams.get(label)
@@ -188,6 +193,7 @@ def _models(database: str) -> list[ModelStatus]:
                 ledger.get(EntryStatus.DELETED, 0),
                 ledger.get(EntryStatus.PARKED, 0),
                 waiting.get(stream.pk, 0) if stream is not None else 0,
+                conflicts.get(label, 0),
                 capture,
             )
         )

@@ -124,6 +124,8 @@ class LedgerEntry(ReplicaState):
     #: msgpack ``{field: value}`` of what is not in the table: a parked row's values, unknown fields,
     #: fields newer than the tombstone they met.
     held = models.BinaryField(null=True)
+    #: msgpack ``{field: [clock, ...]}``: what the writers of fields (and, under "", of the delete) knew of.
+    past = models.BinaryField(null=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["stream", "key"], name="p2p_ledger_key")]

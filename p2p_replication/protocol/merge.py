@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from p2p_replication.protocol.row_state import RowState, order_of, same_value
+from p2p_replication.protocol.row_state import DELETE, Past, RowState, order_of, same_value
 
 
 class Joined(NamedTuple):
@@ -32,6 +32,8 @@ def join_into(local: RowState, incoming: RowState) -> Joined:
     is_incoming = inserted == incoming.inserted and deleted == incoming.deleted
     mine, theirs = local.fields(), incoming.fields()
     fields: dict[str, tuple[int, Any]] = {}
+    past: dict[str, tuple[int, ...]] = {}
+    _take_past(past, DELETE, (local if local.deleted == deleted else incoming).past)
     for name in mine.keys() | theirs.keys():
         a, b = mine.get(name), theirs.get(name)
         winner = _later(a, b)
@@ -46,11 +48,17 @@ def join_into(local: RowState, incoming: RowState) -> Joined:
         is_local = is_local and keeps_a
         is_incoming = is_incoming and keeps_b
         fields[name] = winner
+        _take_past(past, name, (local if keeps_a else incoming).past)
     if is_local:
         return Joined(local, True, is_incoming)
     if is_incoming:
         return Joined(incoming, False, True)
-    return Joined(RowState.of(inserted, deleted, fields), False, False)
+    return Joined(RowState.of(inserted, deleted, fields, past), False, False)
+
+
+def _take_past(into: dict[str, tuple[int, ...]], name: str, past: Past) -> None:
+    if name in past:
+        into[name] = past[name]
 
 
 def _later(a: tuple[int, Any] | None, b: tuple[int, Any] | None) -> tuple[int, Any]:

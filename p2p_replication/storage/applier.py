@@ -13,12 +13,13 @@ from django.db import DataError, IntegrityError, InterfaceError, OperationalErro
 
 from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.changes import ChangedRow, unpack_rows
-from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
+from p2p_replication.protocol.clock import NEVER, is_too_far_ahead, milliseconds_of
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.merge import join_into
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.protocol.version_vector import Vector
+from p2p_replication.storage.conflict_log import ConflictLog
 from p2p_replication.storage.ledger import Entry, load_entries, save_entries
 from p2p_replication.storage.parking import BUSY, CLOCK, REFUSED, forget_parked, note_parked
 from p2p_replication.storage.posting import post_keys
@@ -197,6 +198,7 @@ def _apply_slice(
     plan = TableChanges(stream)
     touched: list[tuple[Entry, RowState]] = []
     was_parked: list[str] = []
+    conflicts = ConflictLog(database.alias, stream.label)
     now = database.now_ms()
     for key, row in rows:
         entry, state = ledger.get(key), row.state
@@ -207,7 +209,10 @@ def _apply_slice(
             entry = Entry(key, is_new=True, born_origin=born[0], born_counter=born[1])
             entry.take_dots(dots)
         else:
-            joined = join_into(state_of(stream, entry, table_rows.get(key)), state)
+            local = state_of(stream, entry, table_rows.get(key))
+            joined = join_into(local, state)
+            if not (joined.is_local and joined.is_incoming):
+                conflicts.note(key, (local, state), joined.state)
             if joined.is_local:
                 continue  # Also if it equals both: the local dots stay.
             if not joined.is_incoming:
@@ -224,9 +229,10 @@ def _apply_slice(
         if key in aside:
             done.parked[key] = aside[key]
         elif is_too_far_ahead(state.latest(), now, database.max_skew_ms):
-            done.parked[key] = (CLOCK, f"{(state.latest() >> 16) - now} ms ahead of this replica's clock")
+            done.parked[key] = (CLOCK, f"{milliseconds_of(state.latest()) - now} ms ahead of this replica's clock")
         else:
             plan.add(key, state, table_rows.get(key), of_earlier_life=of_earlier_life)
+    conflicts.write()
     if not touched:
         return done
     done.parked.update(plan.refused())

@@ -10,12 +10,13 @@ import msgspec
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
+from p2p_replication.protocol.row_state import Past
 from p2p_replication.storage.vendors import vendor_of
 
 TABLE = LedgerEntry._meta.db_table
 COLUMNS = (
     "key", "status", "inserted", "deleted", "clock", "field_clocks", "layout", "origin", "counter", "more_dots",
-    "own_counter", "born_origin", "born_counter", "seq", "digest", "held",
+    "own_counter", "born_origin", "born_counter", "seq", "digest", "held", "past",
 )  # fmt: skip
 
 #: How many values one IN (...) may have: well below every database's limit for parameters.
@@ -26,6 +27,7 @@ _clocks = msgspec.json.Decoder(dict[str, int]).decode
 _dots = msgspec.json.Decoder(dict[int, int]).decode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_past = msgspec.msgpack.Decoder(dict[str, tuple[int, ...]]).decode
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class Entry:
     seq: int = 0
     digest: bytes = b""
     held: dict[str, Any] = field(default_factory=dict)
+    past: Past = field(default_factory=dict)
     is_new: bool = False
 
     @classmethod
@@ -56,6 +59,7 @@ class Entry:
         entry.field_clocks = _clocks(record[5]) if record[5] else {}
         entry.more_dots = _dots(record[9]) if record[9] else {}
         entry.held = _unpack(record[15]) if record[15] else {}
+        entry.past = _past(record[16]) if record[16] else {}
         return entry
 
     def record(self) -> tuple[Any, ...]:
@@ -66,6 +70,7 @@ class Entry:
             _json(self.more_dots).decode() if self.more_dots else None,
             self.own_counter, self.born_origin, self.born_counter, self.seq, self.digest,
             _pack(self.held) if self.held else None,
+            _pack(self.past) if self.past else None,
         )  # fmt: skip
 
     @property

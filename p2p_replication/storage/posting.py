@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Operation, Stream
 from p2p_replication.models.replica import Replica
-from p2p_replication.protocol.clock import ADOPTED, NEVER, next_clock
+from p2p_replication.protocol.clock import ADOPTED, NEVER, milliseconds_of, next_clock
+from p2p_replication.protocol.conflicts import begin_life, end_life, overwrite
+from p2p_replication.protocol.row_state import DELETE
+from p2p_replication.storage.conflict_log import ConflictLog
 from p2p_replication.storage.digests import differing
 from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries
 from p2p_replication.storage.parking import busy_keys, forget_parked
@@ -134,13 +137,12 @@ def _read_log(database: ReplicaDatabase, tail: str, params: Sequence[Any]) -> li
 def post_entries(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> Posted:
     """Turn log entries (in log order) into versions. Entries of a stream that no longer replicates are dropped."""
     posted = Posted(entries=len(entries))
-    by_stream: dict[int, dict[str, list[tuple[LogEntry, int]]]] = defaultdict(lambda: defaultdict(list))
+    by_stream: dict[int, dict[str, list[LogEntry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
         if type(entry.key) is not str:
             logger.error("a row of stream %s can't replicate, as its key is no UTF-8 text: %r", entry.stream, entry.key)
             continue
-        # Wall clocks are turned into clocks in log order, over all streams.
-        by_stream[entry.stream][entry.key].append((entry, database.wall_clock.clock(entry.wall)))
+        by_stream[entry.stream][entry.key].append(entry)
     for number, by_key in by_stream.items():
         stream = database.by_number.get(number)
         if stream is not None and _post_stream(database, stream, by_key):
@@ -149,7 +151,7 @@ def post_entries(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> Post
     return posted
 
 
-def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[str, list[tuple[LogEntry, int]]]) -> bool:
+def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[str, list[LogEntry]]) -> bool:
     keys = list(by_key)
     ledger = load_entries(database.connection, stream.id, keys)
     rows = stream.table.read(keys)
@@ -157,6 +159,8 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     parked = [key for key, entry in ledger.items() if entry.status == EntryStatus.PARKED]
     ending = busy_keys(database, stream, [key for key in parked if not ledger[key].alive])
     changed: list[Entry] = []
+    for key in ending:
+        _note_ended(stream, ledger[key], rows.get(key), by_key[key])
     for key, log in by_key.items():
         entry = fold(stream, key, ledger.get(key), rows.get(key), log, unsettled, key in ending)
         if entry is not None:
@@ -168,6 +172,19 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     if ended := [key for key in parked if ledger[key].status != EntryStatus.PARKED]:
         forget_parked(database, stream, ended)
     return True
+
+
+def _note_ended(stream: StreamStore, entry: Entry, row: WireRow | None, log: Sequence[LogEntry]) -> None:
+    """Keep edits that a delete, which waited for their lock, ends: ``fold`` does not count them."""
+    edits = [item for item in log if item.operation == Operation.UPDATE] if row is not None else []
+    if not edits:
+        return
+    assert row is not None
+    fields = set[str]().union(*(_written_fields(stream, entry, item, b"", row) for item in edits))
+    clock = next_clock(edits[-1].wall, stream.database.mark, NEVER)
+    conflicts = ConflictLog(stream.database.alias, stream.label)
+    conflicts.note_ended(entry.key, dict(zip(stream.table.names, row, strict=True)), fields, clock, entry.deleted)
+    conflicts.write()
 
 
 def give_dots(database: ReplicaDatabase, stream: StreamStore, entries: Sequence[Entry], *, keep: bool = False) -> None:
@@ -190,7 +207,7 @@ def fold(
     key: str,
     entry: Entry | None,
     row: WireRow | None,
-    log: Sequence[tuple[LogEntry, int]],
+    log: Sequence[LogEntry],
     unsettled: int = 0,
     is_ending: bool = False,
 ) -> Entry | None:
@@ -211,63 +228,68 @@ def fold(
     if entry.alive and entry.status != EntryStatus.PARKED:
         names = stream.layout_fields(entry.layout)
     clocks = {name: entry.field_clocks.get(name, entry.clock) for name in (*names, *entry.held)}
-    latest = entry.latest()
+    past = dict(entry.past)
+    mark, latest, given = stream.database.mark, entry.latest(), NEVER
     written: set[str] = set()
     touched = False
-    for item, wall in log:
-        clock = latest = next_clock(wall, latest)
+    for item in log:
+        clock = next_clock(item.wall, mark, latest)
         alive = entry.inserted > entry.deleted
-        if item.operation == Operation.EVICT:
-            if row is None and alive and item is log[-1][0]:
-                _delete(entry, clocks, clock)
-                touched = True
-        elif item.operation == Operation.DELETE:
-            if alive:
-                _delete(entry, clocks, clock)
-                touched = True
+        if item.operation in (Operation.EVICT, Operation.DELETE):
+            if not alive or (item.operation == Operation.EVICT and (row is not None or item is not log[-1])):
+                continue
+            _delete(entry, clocks, past, clock)
         elif row is None:
             continue  # A later entry of the log says what became of the row.
         elif not alive:
             if is_ending and item.operation == Operation.UPDATE:
                 continue
             if item.operation == Operation.ADOPT and entry.is_new and entry.deleted == NEVER:
-                clock = latest = ADOPTED
-            # Edits that the delete did not know of end with it, whoever still holds them.
-            entry.deleted = max(entry.deleted, *clocks.values(), NEVER)
-            clocks = _insert(stream, entry, clock)
-            touched = True
+                clock = ADOPTED
+            _insert(stream, entry, clocks, past, clock)
         else:
             fields = _written_fields(stream, entry, item, before if item.id > unsettled else b"", row)
+            if not fields:
+                continue
+            if milliseconds_of(given) >= item.wall:
+                clock = given  # One clock for edits of one millisecond: nobody has seen the earlier one.
             for name in fields:
                 # A field that is new to the row was filled by a migration, which every replica runs: it gets a clock
                 # that is the same on all of them and older than any edit.
                 is_filled = item.operation == Operation.ADOPT and name not in clocks
-                clocks[name] = entry.inserted if is_filled else clock
+                overwrite(clocks, past, name, entry.inserted if is_filled else clock)
             written |= fields
-            touched = touched or bool(fields)
+        latest = given = clock
+        touched = True
     if not touched:
         return None
     if not entry.alive and row is not None:
         # Put back by a trigger of the application's that ran before ours logged the delete (or a later entry says it).
-        clocks = _insert(stream, entry, next_clock(0, latest))
+        _insert(stream, entry, clocks, past, next_clock(0, mark, latest))
     if entry.alive and row is None and entry.status != EntryStatus.PARKED:
         return None
+    entry.past = past
     _settle(stream, entry, row, clocks, written)
     return entry
 
 
-def _insert(stream: StreamStore, entry: Entry, clock: int) -> dict[str, int]:
-    """Begin a new life of the row; return the clocks of its fields."""
+def _insert(
+    stream: StreamStore, entry: Entry, clocks: dict[str, int], past: dict[str, tuple[int, ...]], clock: int
+) -> None:
+    """Begin a new life of the row."""
+    if clocks:
+        # Edits that the delete did not know of end with it, whoever still holds them.
+        _delete(entry, clocks, past, max(entry.deleted, *clocks.values()))
+    begin_life(clocks, past, stream.table.names, entry.deleted, clock)
     entry.inserted = clock
     entry.born_origin = entry.born_counter = 0
     entry.held = {}
-    return dict.fromkeys(stream.table.names, clock)
 
 
-def _delete(entry: Entry, clocks: dict[str, int], clock: int) -> None:
+def _delete(entry: Entry, clocks: dict[str, int], past: dict[str, tuple[int, ...]], clock: int) -> None:
+    end_life(clocks, past, entry.deleted, clock)
     entry.deleted = clock
     entry.held = {}
-    clocks.clear()
 
 
 def _written_fields(stream: StreamStore, entry: Entry, item: LogEntry, before: bytes, row: WireRow) -> set[str]:
@@ -302,6 +324,8 @@ def _settle(stream: StreamStore, entry: Entry, row: WireRow | None, clocks: dict
         entry.held = {name: value for name, value in entry.held.items() if name not in stream.table.codecs}
     # A field that a migration has removed since has no value any more.
     set_clocks(entry, {name: c for name, c in clocks.items() if name in stream.table.codecs or name in entry.held})
+    known = {DELETE, *stream.table.codecs, *entry.held}
+    entry.past = {name: seen for name, seen in entry.past.items() if name in known}
     if entry.status == EntryStatus.PRESENT:
         assert row is not None
         entry.layout = stream.layout_id(tuple(name for name in stream.table.names if name in clocks))

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models.ledger import FieldLayout, Stream
 from p2p_replication.models.replica import Origin, Replica, Start
-from p2p_replication.protocol.clock import WallClock
+from p2p_replication.protocol.clock import mark_of
 from p2p_replication.storage.database_file import file_at_path
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
@@ -100,13 +100,14 @@ class ReplicaDatabase:
         if not self.vendor.has_one_write_lock:
             self.budget.pause = 0.0
         self.max_skew_ms = int(max_clock_skew * 1000)
-        self.wall_clock = WallClock()
         self._prepared: Any = None
         self._file: tuple[int, int] | None = None
         self._prepare()
         with transaction.atomic(using=alias):
             replica = identity_of(alias, make_secret_key)
             self.replica_id: str = replica.replica_id
+            #: In the clocks of what is written here.
+            self.mark = mark_of(replica.replica_id)
             self.secret_key = bytes(replica.secret_key)
             self.first_sequence: int = replica.sequence
             #: The origin of this start: new each time, never continued.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2p_replication.models.ledger import EntryStatus
-from p2p_replication.protocol.row_state import RowState
+from p2p_replication.protocol.row_state import DELETE, RowState
 from p2p_replication.storage.ledger import Entry
 from p2p_replication.storage.posting import set_clocks
 from p2p_replication.storage.replica_database import StreamStore
@@ -13,8 +13,8 @@ from p2p_replication.storage.table import WireRow
 def state_of(stream: StreamStore, entry: Entry, row: WireRow | None) -> RowState:
     """Return the state of an entry whose row in the table is ``row`` (None where its values are held)."""
     if entry.status != EntryStatus.PRESENT or row is None:
-        return RowState(entry.inserted, entry.deleted, entry.clock, entry.held, entry.field_clocks)
-    clocks = entry.field_clocks
+        return RowState(entry.inserted, entry.deleted, entry.clock, entry.held, entry.field_clocks, entry.past)
+    clocks, past = entry.field_clocks, entry.past
     if entry.layout == stream.full_layout:
         values = dict(zip(stream.table.names, row, strict=True))
     else:
@@ -22,14 +22,16 @@ def state_of(stream: StreamStore, entry: Entry, row: WireRow | None) -> RowState
         values = {name: value for name, value in zip(stream.table.names, row, strict=True) if name in known}
         # Without those of fields that a migration has removed since.
         clocks = {name: clock for name, clock in clocks.items() if name in values or name in entry.held}
+        past = {name: seen for name, seen in past.items() if name in values or name in entry.held or name == DELETE}
     if entry.held:
         values.update(entry.held)
-    return RowState(entry.inserted, entry.deleted, entry.clock, values, clocks)
+    return RowState(entry.inserted, entry.deleted, entry.clock, values, clocks, past)
 
 
 def store_state(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> None:
     """Write a state into an entry: clocks, layout, what is held. The digest is the caller's, who has the row."""
     entry.inserted, entry.deleted, entry.status = state.inserted, state.deleted, status
+    entry.past = state.past
     known = stream.table.codecs
     if status == EntryStatus.PRESENT:
         entry.held = {name: value for name, value in state.values.items() if name not in known}

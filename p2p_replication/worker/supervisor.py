@@ -17,6 +17,7 @@ from django.db import Error
 
 from p2p_replication.conf import app_settings
 from p2p_replication.exceptions import CopiedReplica, StaleReplica
+from p2p_replication.models.conflict import Conflict
 from p2p_replication.models.pool import PoolError
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
@@ -40,6 +41,8 @@ LOOK = 1.0
 SHOW = 1.0
 #: Seconds between tries of parked rows when nothing has happened that could help them.
 RETRY_PARKED = 30.0
+#: Seconds between deletes of what is kept no longer.
+PRUNE_INTERVAL = 6 * 3600.0
 
 
 class _Running:
@@ -112,7 +115,7 @@ class PoolSupervisor:
             self.write_stats()
 
     def _loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        loops = [self._post, self._supervise, self._show, self._retry_parked, self._serve_requests]
+        loops = [self._post, self._supervise, self._show, self._retry_parked, self._serve_requests, self._prune]
         return [*loops, self._watch, self._heed]
 
     async def _open(self) -> None:
@@ -123,7 +126,6 @@ class PoolSupervisor:
         for stream in self.database.streams.values():
             await self.thread.run(adopt_known_fields, self.database, stream)
         await self.thread.run(declare_registered_pools)
-        await self.thread.run(PoolError.prune, app_settings.ERROR_RETENTION)
         logger.info("replica %s, start %s", self.database.replica_id, self.database.start)
 
     async def _persistently(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -136,6 +138,12 @@ class PoolSupervisor:
                 await asyncio.sleep(LOOK)
 
     # -- loops -----------------------------------------------------------------------------------------------------
+
+    async def _prune(self) -> None:
+        while True:
+            await self.thread.run(PoolError.prune, app_settings.ERROR_RETENTION)
+            await self.thread.run(Conflict.objects.prune, app_settings.CONFLICT_RETENTION)
+            await asyncio.sleep(PRUNE_INTERVAL)
 
     async def _watch(self) -> None:
         # Made in the database's thread: connections belong to threads.
