@@ -29,7 +29,8 @@ class Part:
         """Return what a HELLO says of the model. The field without a name stands for the key."""
         table = self.stream.table
         kinds = {name: codec.wire_type for name, codec in table.codecs.items()}
-        return ModelOffer(self.stream.label, {"": table.key.wire_type, **kinds})
+        merges = {name: merge.name for name, merge in self.stream.merges.items()}
+        return ModelOffer(self.stream.label, {"": table.key.wire_type, **kinds}, merges)
 
     def vector(self) -> Vector:
         """Return this replica's version vector. In the database thread."""

@@ -79,6 +79,7 @@ def apply_changes(
     """
     check_own_counter(database, stream, changes.claim or {})
     rows = [(_key(stream, row), row) for row in unpack_rows(changes.rows)]
+    _check_merge_states(stream, rows)
     outcome = Applied({}, taken=True)
     position = changes.from_seq
     while rows or position == changes.from_seq:
@@ -102,6 +103,16 @@ def _key(stream: StreamStore, row: ChangedRow) -> str:
         return stream.table.key_from_wire(row.key)
     except ValueError as error:
         raise RemoteProtocolError(str(error)) from error
+
+
+def _check_merge_states(stream: StreamStore, rows: Sequence[tuple[str, ChangedRow]]) -> None:
+    for name, merge in stream.merges.items():
+        for key, row in rows:
+            state = row.state.values.get(name)
+            if name in row.state.values and not merge.is_state(state):
+                raise RemoteProtocolError(
+                    f"{state!r} in {stream.label}.{name} of {key} is no state of the merge {merge.name}"
+                )
 
 
 def _apply_splitting(
@@ -198,7 +209,7 @@ def _apply_slice(
     plan = TableChanges(stream)
     touched: list[tuple[Entry, RowState]] = []
     was_parked: list[str] = []
-    conflicts = ConflictLog(database.alias, stream.label)
+    conflicts = ConflictLog(stream)
     now = database.now_ms()
     for key, row in rows:
         entry, state = ledger.get(key), row.state
@@ -210,7 +221,7 @@ def _apply_slice(
             entry.take_dots(dots)
         else:
             local = state_of(stream, entry, table_rows.get(key))
-            joined = join_into(local, state)
+            joined = join_into(local, state, stream.merges)
             if not (joined.is_local and joined.is_incoming):
                 conflicts.note(key, (local, state), joined.state)
             if joined.is_local:
@@ -281,4 +292,4 @@ def settle_entry(stream: StreamStore, entry: Entry, state: RowState) -> None:
     """Write a state that the table now holds (or, of a deleted row, no more) into its entry."""
     store_state(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED)
     if state.alive:
-        entry.digest = stream.digest_of_values(entry.layout, state.values)
+        entry.digest = stream.digest_of_values(entry.layout, stream.shown(state.values))

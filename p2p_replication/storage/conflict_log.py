@@ -17,6 +17,7 @@ from p2p_replication.protocol.clock import ADOPTED, mark_of, writer_of
 from p2p_replication.protocol.conflicts import LostEdit, lost_edits
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.registry import registry
+from p2p_replication.storage.replica_database import StreamStore
 from p2p_replication.storage.table import ModelTable
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -25,20 +26,22 @@ _pack = msgspec.msgpack.Encoder().encode
 class ConflictLog:
     """Gathers what the joins of a slice have lost, to be written in the slice's own transaction."""
 
-    def __init__(self, alias: str, label: str) -> None:
-        self._alias, self._label = alias, label
+    def __init__(self, stream: StreamStore) -> None:
+        self._alias, self._label = stream.database.alias, stream.label
+        self._stream = stream
         self._found: list[Conflict] = []
 
     def note(self, key: str, sides: Iterable[RowState], joined: RowState) -> None:
         """Note what the sides of a join had, and the result has not."""
         result = joined.fields()
         for side in sides:
-            lost = list(lost_edits(side, joined))
+            # Of fields that merge nothing is lost.
+            lost = [edit for edit in lost_edits(side, joined) if edit.field not in self._stream.merges]
             if not lost:
                 continue
             deleted = [edit for edit in lost if edit.is_deleted]
             if deleted:
-                self._add(key, ConflictKind.DELETED, deleted, dict(side.values), None)
+                self._add(key, ConflictKind.DELETED, deleted, dict(self._stream.shown(side.values)), None)
             for edit in lost:
                 if not edit.is_deleted:
                     won = {edit.field: result[edit.field][1]}

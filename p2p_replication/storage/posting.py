@@ -16,10 +16,12 @@ from p2p_replication.protocol.conflicts import begin_life, end_life, overwrite
 from p2p_replication.protocol.row_state import DELETE
 from p2p_replication.storage.conflict_log import ConflictLog
 from p2p_replication.storage.digests import differing
-from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries
-from p2p_replication.storage.parking import busy_keys, forget_parked
+from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries, set_clocks
+from p2p_replication.storage.merge_states import correct_rows, differing_values, merged_states
+from p2p_replication.storage.parking import BUSY, busy_keys, forget_parked, note_parked
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import WireRow
+from p2p_replication.storage.versions import state_of, store_state
 
 logger = logging.getLogger("p2p_replication.storage")
 
@@ -159,16 +161,25 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     parked = [key for key, entry in ledger.items() if entry.status == EntryStatus.PARKED]
     ending = busy_keys(database, stream, [key for key in parked if not ledger[key].alive])
     changed: list[Entry] = []
+    corrections: dict[str, dict[str, Any]] = {}
     for key in ending:
         _note_ended(stream, ledger[key], rows.get(key), by_key[key])
     for key, log in by_key.items():
         entry = fold(stream, key, ledger.get(key), rows.get(key), log, unsettled, key in ending)
         if entry is not None:
             changed.append(entry)
+            if entry.status == EntryStatus.PRESENT and (other := differing_values(stream, entry, rows[key])):
+                corrections[key] = other
     if not changed:
         return bool(ending)  # Nothing new, but the lock that the deletes wait for has ended: they are tried again.
     give_dots(database, stream, changed)
+    busy = correct_rows(database, stream, corrections)
+    for entry in changed:
+        if entry.key in busy:
+            store_state(stream, entry, state_of(stream, entry, rows[entry.key]), EntryStatus.PARKED)
+            entry.merged = stream.merged_values(rows[entry.key])
     save_entries(database.connection, stream.id, changed)
+    note_parked(database, stream, dict.fromkeys(busy, (BUSY, "its merged value could not be written yet")))
     if ended := [key for key in parked if ledger[key].status != EntryStatus.PARKED]:
         forget_parked(database, stream, ended)
     return True
@@ -182,7 +193,7 @@ def _note_ended(stream: StreamStore, entry: Entry, row: WireRow | None, log: Seq
     assert row is not None
     fields = set[str]().union(*(_written_fields(stream, entry, item, b"", row) for item in edits))
     clock = next_clock(edits[-1].wall, stream.database.mark, NEVER)
-    conflicts = ConflictLog(stream.database.alias, stream.label)
+    conflicts = ConflictLog(stream)
     conflicts.note_ended(entry.key, dict(zip(stream.table.names, row, strict=True)), fields, clock, entry.deleted)
     conflicts.write()
 
@@ -231,7 +242,8 @@ def fold(
     past = dict(entry.past)
     mark, latest, given = stream.database.mark, entry.latest(), NEVER
     written: set[str] = set()
-    touched = False
+    touched = is_born = False
+    joined = stream.merges.keys() & (entry.merged if entry.status == EntryStatus.PRESENT else entry.held).keys()
     for item in log:
         clock = next_clock(item.wall, mark, latest)
         alive = entry.inserted > entry.deleted
@@ -247,6 +259,7 @@ def fold(
             if item.operation == Operation.ADOPT and entry.is_new and entry.deleted == NEVER:
                 clock = ADOPTED
             _insert(stream, entry, clocks, past, clock)
+            is_born, joined = True, set(stream.merges)
         else:
             fields = _written_fields(stream, entry, item, before if item.id > unsettled else b"", row)
             if not fields:
@@ -257,6 +270,8 @@ def fold(
                 # A field that is new to the row was filled by a migration, which every replica runs: it gets a clock
                 # that is the same on all of them and older than any edit.
                 is_filled = item.operation == Operation.ADOPT and name not in clocks
+                if name in joined:
+                    continue  # What is written is joined with what is there, at the same clock.
                 overwrite(clocks, past, name, entry.inserted if is_filled else clock)
             written |= fields
         latest = given = clock
@@ -266,10 +281,12 @@ def fold(
     if not entry.alive and row is not None:
         # Put back by a trigger of the application's that ran before ours logged the delete (or a later entry says it).
         _insert(stream, entry, clocks, past, next_clock(0, mark, latest))
+        is_born = True
     if entry.alive and row is None and entry.status != EntryStatus.PARKED:
         return None
     entry.past = past
-    _settle(stream, entry, row, clocks, written)
+    states = merged_states(stream, entry, row, written, is_born=is_born)
+    _settle(stream, entry, row, clocks, written, states)
     return entry
 
 
@@ -308,20 +325,30 @@ def _written_fields(stream: StreamStore, entry: Entry, item: LogEntry, before: b
     return (known | new) & set(stream.table.names)
 
 
-def _settle(stream: StreamStore, entry: Entry, row: WireRow | None, clocks: dict[str, int], written: set[str]) -> None:
-    """Write the folded clocks into the entry, with status, layout and digest."""
+def _settle(
+    stream: StreamStore,
+    entry: Entry,
+    row: WireRow | None,
+    clocks: dict[str, int],
+    written: set[str],
+    states: dict[str, Any],
+) -> None:
+    """Write the folded clocks into the entry, with status, layout and digest. ``states``: of fields that merge."""
     names = stream.table.names
     if not entry.alive:
         entry.status = EntryStatus.DELETED
         entry.clock, entry.field_clocks, entry.digest = max(entry.inserted, entry.deleted), {}, b""
+        entry.merged = {}
         return
     if entry.status == EntryStatus.PARKED and row is not None and not written.issuperset(names) and entry.held:
         # The row in the table is an older version of the parked one: what was written now counts in both.
         values = dict(zip(names, row, strict=True))
-        entry.held.update({name: values[name] for name in written})
+        entry.held.update({name: states.get(name, values[name]) for name in written})
+        entry.merged = stream.merged_values(row)
     elif row is not None:
         entry.status = EntryStatus.PRESENT
         entry.held = {name: value for name, value in entry.held.items() if name not in stream.table.codecs}
+        entry.merged = states
     # A field that a migration has removed since has no value any more.
     set_clocks(entry, {name: c for name, c in clocks.items() if name in stream.table.codecs or name in entry.held})
     known = {DELETE, *stream.table.codecs, *entry.held}
@@ -329,17 +356,4 @@ def _settle(stream: StreamStore, entry: Entry, row: WireRow | None, clocks: dict
     if entry.status == EntryStatus.PRESENT:
         assert row is not None
         entry.layout = stream.layout_id(tuple(name for name in stream.table.names if name in clocks))
-        entry.digest = stream.digest(entry, row)
-
-
-def set_clocks(entry: Entry, clocks: dict[str, int]) -> None:
-    """Store field clocks compactly: the commonest is the row's."""
-    if not clocks:
-        entry.clock, entry.field_clocks = max(entry.inserted, entry.deleted), {}
-        return
-    values = list(clocks.values())
-    common = values[0]
-    if any(value != common for value in values):
-        common = max(set(values), key=lambda value: (values.count(value), value))
-    entry.clock = common
-    entry.field_clocks = {name: value for name, value in clocks.items() if value != common}
+        entry.digest = stream.digest(entry, stream.shown_row(row, states))

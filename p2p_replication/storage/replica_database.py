@@ -38,6 +38,12 @@ class StreamStore:
         self.installed_layout: int | None = stream.layout_id
         self.table = table
         self.relations = Relations(table)
+        #: Declared merges, by field.
+        self.merges = {
+            name: merge.of(table.codecs[name].wire_type)
+            for name, merge in table.options.merge.items()
+            if name in table.codecs
+        }
         self._layouts: dict[int, tuple[str, ...]] = {}
         self._ids: dict[tuple[str, ...], int] = {}
         #: The layout of a row whose every field is known.
@@ -63,6 +69,23 @@ class StreamStore:
         """Drop the cached layouts, but the full one: it was there before any transaction that can fail."""
         self._layouts = {self.full_layout: self.table.names}
         self._ids = {self.table.names: self.full_layout}
+
+    def shown(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what the table holds for the values of a state: fields that merge have states of their own."""
+        if not self.merges:
+            return values
+        return {name: self.merges[name].shown(v) if name in self.merges else v for name, v in values.items()}
+
+    def merged_values(self, row: WireRow) -> dict[str, Any]:
+        """Return what a row of the table has in the fields that merge."""
+        return {name: value for name, value in zip(self.table.names, row, strict=True) if name in self.merges}
+
+    def shown_row(self, row: WireRow, states: Mapping[str, Any]) -> WireRow:
+        """Return a row as it is once the values of these states are written into it."""
+        if not states:
+            return row
+        values = zip(self.table.names, row, strict=True)
+        return tuple(self.merges[name].shown(states[name]) if name in states else value for name, value in values)
 
     def digest(self, entry: Entry, row: WireRow) -> bytes:
         """Return the content digest of a row for the fields of its entry's layout."""

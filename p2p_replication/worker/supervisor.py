@@ -22,6 +22,7 @@ from p2p_replication.models.pool import PoolError
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.peer_rows import PeerRows
+from p2p_replication.storage.declared_merges import keep_merge_states
 from p2p_replication.storage.held_fields import adopt_known_fields
 from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
@@ -125,6 +126,7 @@ class PoolSupervisor:
         self._stale = asyncio.Queue()  # What pools have said of the database that was open before counts no more.
         for stream in self.database.streams.values():
             await self.thread.run(adopt_known_fields, self.database, stream)
+            await self.thread.run(keep_merge_states, self.database, stream)
         await self.thread.run(declare_registered_pools)
         logger.info("replica %s, start %s", self.database.replica_id, self.database.start)
 
