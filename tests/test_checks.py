@@ -292,6 +292,7 @@ def test_without_databases_capture_is_not_looked_at() -> None:
     assert check_capture(None, databases=None) == []
 
 
+@pytest.mark.django_db
 def test_a_project_without_replicated_models_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_options", {})
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
