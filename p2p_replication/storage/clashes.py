@@ -99,7 +99,11 @@ class _Page:
             if row in came:
                 continue
             group = self._needed(row, came)
-            if group & lost or not self._is_worth_a_try(group):
+            if missing := group & lost:
+                parent = min(missing)
+                self._wait_for_parent(row, f"{self.database.by_number[parent.stream].label} {parent.key}")
+                lost.add(row)
+            elif not self._is_worth_a_try(group):
                 lost.add(row)
             elif self._decide(group):
                 came |= group
@@ -135,7 +139,7 @@ class _Page:
     def _wait_for_parent(self, row: Row, parent: str) -> None:
         """What the table still has of a row goes if the parent is here and waits itself: then nobody else has it."""
         stream, reason = self.database.by_number[row.stream], (MISSING_PARENT, parent)
-        if self.reasons[row][0] == UNIQUE:
+        if self.reasons[row][0] in (UNIQUE, REFUSED):
             self._note(row, reason)
         waiting = any(one in self.reasons for one in parents_of(self.database, stream, self.states[row].values))
         if waiting and stream.table.read([row.key]):
@@ -181,8 +185,8 @@ class _Page:
             except (*REFUSALS, OperationalError) as error:
                 if isinstance(error, OperationalError) and not is_busy(self.database, error):
                     raise
-                if isinstance(error, IntegrityError) and len(group) == 1 and not verdict.evicted:
-                    self._note(min(group), (REFUSED, str(error)))
+                if isinstance(error, IntegrityError):
+                    self._refused(group, verdict, str(error))
                 return False
         self._stay_out(group, verdict)
         return False
@@ -212,7 +216,22 @@ class _Page:
         return verdict
 
     def _is_older(self, holder: Row, row: Row) -> bool:
-        return seniority(self.database, holder) < seniority(self.database, row)
+        """Of two rows that depend on each other neither can be there without the other, so both stay out."""
+        return seniority(self.database, holder) <= seniority(self.database, row)
+
+    def _refused(self, group: Collection[Row], verdict: _Verdict, text: str) -> None:
+        """Rows that need each other and clash among themselves stay out together, with what the table has of them."""
+        if len(group) == 1:
+            if not verdict.evicted:
+                self._note(min(group), (REFUSED, text))
+            return
+        there = [row for row in group if self.database.by_number[row.stream].table.read([row.key])]
+        if there:
+            with suppress(CannotLeave, Busy), self.database.writing():
+                self._take(group)
+                take_out(self.database, dict.fromkeys(there, (UNIQUE, text)))
+        for row in group:
+            self._note(row, (UNIQUE, f"it and rows that it refers to are in each other's way: {text}"))
 
     def _take(self, group: Collection[Row]) -> dict[Row, tuple[Entry, WireRow | None]]:
         """Lock parked rows, and post what waits for them; their states may be others then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models.functions import Lower
 
 from p2p_replication.models import ReplicatedModel
 
@@ -228,6 +229,43 @@ class Specimen(ReplicatedModel):
     )
     tags = Tags(null=True)
     price = Cents(null=True)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Folder(ReplicatedModel):
+    """A tree in which every name is there once, and with a column that stays local."""
+
+    name = models.CharField(max_length=50, unique=True)
+    parent = models.ForeignKey("self", null=True, on_delete=models.SET_NULL)
+    opened = models.IntegerField(default=0)
+
+    class Replication:
+        exclude = ["opened"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Badge(ReplicatedModel):
+    """Every kind of unique constraint that Django has."""
+
+    folder = models.OneToOneField(Folder, null=True, on_delete=models.CASCADE)
+    number = models.IntegerField(null=True)
+    series = models.CharField(max_length=10, null=True)
+    is_valid = models.BooleanField(default=True)
+    name = models.CharField(max_length=50, default="")
+    colour = models.CharField(max_length=10, null=True)
+    shape = models.CharField(max_length=10, null=True)
+
+    class Meta:
+        unique_together = [("number", "series")]
+        constraints = [
+            models.UniqueConstraint(fields=["colour"], condition=models.Q(is_valid=True), name="badge_valid_colour"),
+            models.UniqueConstraint(Lower("name"), condition=~models.Q(name=""), name="badge_name"),
+            models.UniqueConstraint(fields=["shape"], condition=models.Q(number__gt=100), name="badge_big_shape"),
+        ]
 
     def __str__(self) -> str:
         return str(self.pk)
