@@ -96,19 +96,16 @@ class _Page:
         came: set[Row] = set()
         lost: set[Row] = set()
         for row in sorted(self.states, key=self._seniorities().__getitem__):
-            if row in came:
+            if row in came or row in lost:
                 continue
             group = self._needed(row, came)
-            if missing := group & lost:
-                parent = min(missing)
-                self._wait_for_parent(row, f"{self.database.by_number[parent.stream].label} {parent.key}")
-                lost.add(row)
-            elif not self._is_worth_a_try(group):
-                lost.add(row)
-            elif self._decide(group):
+            outside = group & lost or self._decide(group)
+            if not outside:
                 came |= group
-            else:
-                lost.add(row)
+                continue
+            if row not in outside:
+                self._wait_for(row, min(outside))
+            lost |= {row, *outside}
         return len(came)
 
     def _is_waiting(self, entry: Entry, state: RowState) -> bool:
@@ -135,6 +132,9 @@ class _Page:
                 del self.states[row]
             if not lacking:
                 return
+
+    def _wait_for(self, row: Row, other: Row) -> None:
+        self._wait_for_parent(row, f"{self.database.by_number[other.stream].label} {other.key}")
 
     def _wait_for_parent(self, row: Row, parent: str) -> None:
         """What the table still has of a row goes if the parent is here and waits itself: then nobody else has it."""
@@ -168,8 +168,10 @@ class _Page:
         verdict = self._judge(group)
         return bool(verdict.evicted) or verdict.loser is not None
 
-    def _decide(self, group: Collection[Row]) -> bool:
-        """Let rows in together if nothing older is in the way; otherwise take out what lost. Tell whether they are in."""
+    def _decide(self, group: set[Row]) -> set[Row]:
+        """Let rows in together if nothing older is in the way, else take out what lost; return those that stay out."""
+        if not self._is_worth_a_try(group):
+            return group
         verdict = self._judge(group)
         if verdict.loser is None:
             try:
@@ -178,7 +180,7 @@ class _Page:
                     if verdict.loser is None:
                         take_out(self.database, verdict.evicted)
                         self._let_in(group)
-                        return True
+                        return set()
             except CannotLeave as error:
                 row = next(iter(verdict.evicted))
                 verdict = _Verdict(loser=min(group), why=f"{verdict.evicted[row][1]}; but {error}")
@@ -187,9 +189,10 @@ class _Page:
                     raise
                 if isinstance(error, IntegrityError):
                     self._refused(group, verdict, str(error))
-                return False
-        self._stay_out(group, verdict)
-        return False
+                return group
+        assert verdict.loser is not None
+        self._stay_out(group, verdict.loser, verdict)
+        return {verdict.loser}
 
     def _judge(self, group: Collection[Row], *, locking: bool = False) -> _Verdict:
         """Compare ages with those who hold the values. ``locking``: in a write transaction, and for good."""
@@ -270,10 +273,8 @@ class _Page:
             save_entries(self.database.connection, number, list(entries.values()))
             self.database.note_changed([stream.label])
 
-    def _stay_out(self, group: Collection[Row], verdict: _Verdict) -> None:
+    def _stay_out(self, group: Collection[Row], row: Row, verdict: _Verdict) -> None:
         """Take what a loser still has in the table out of it, and say why it waits. Nothing is written at rest."""
-        row = verdict.loser
-        assert row is not None
         stream = self.database.by_number[row.stream]
         reason = (UNIQUE, verdict.why)
         if verdict.is_beaten and stream.table.read([row.key]):
