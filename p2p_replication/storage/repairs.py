@@ -3,7 +3,7 @@
 ``on_delete`` decides, as if the delete had been made here: the referring rows are deleted or refer to something else, or
 the deleted row comes back, with all that it refers to. Each is a new local change, which replicates as any other; two
 replicas that make it at once come to the same. A repair that would change nothing, or point at a deleted row, is none:
-then the row stays parked.
+then the referring row is parked, in no table on any replica.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _carry_out_delete(database: ReplicaDatabase, row: Row) -> bool:
     if wanted.is_protected:
         _revive(database, wanted.to_revive())
         return True
-    take_out(database, dict.fromkeys(wanted.old_versions, (MISSING_PARENT, f"{stream.label} {row.key}")))
+    take_out(database, dict.fromkeys(wanted.leaving, (MISSING_PARENT, f"{stream.label} {row.key}")))
     for update in wanted.updates:
         update.carry_out()
     for number, keys in _by_stream(wanted.updated):

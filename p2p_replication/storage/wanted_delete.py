@@ -51,7 +51,7 @@ class WantedDelete:
         dead: deleted rows, which go for good.
         deletes: rows that go with them, as a new change.
         updated: rows that refer to something else then.
-        old_versions: rows whose real state is parked, and does not say what the table says.
+        leaving: rows that no rule says anything of, or whose real state is parked and is not what the table says.
         is_protected: the row has to come back.
         is_blocked: nothing can be done.
     """
@@ -62,8 +62,8 @@ class WantedDelete:
         self.deletes: dict[Row, None] = {}
         self.updates: list[Update] = []
         self.updated: set[Row] = set()
-        self.old_versions: set[Row] = set()
-        self._is_stuck = False
+        self.leaving: set[Row] = set()
+        self._is_held = False
         self._protecting: set[Row] = set()
         self._restricting: set[Row] = set()
         self._referrers: dict[Row, set[Row]] = defaultdict(set)
@@ -73,7 +73,7 @@ class WantedDelete:
 
     @property
     def is_blocked(self) -> bool:
-        return self._is_stuck and not self.is_protected
+        return self._is_held and not self.is_protected
 
     @property
     def is_protected(self) -> bool:
@@ -81,7 +81,7 @@ class WantedDelete:
 
     def referrers_replicate_in(self, labels: Collection[str]) -> bool:
         """Tell whether all rows that would be changed are of these models."""
-        changed = {*self.dead, *self.deletes, *self.updated, *self._protecting, *self._restricting}
+        changed = {*self.dead, *self.deletes, *self.updated, *self.leaving, *self._protecting, *self._restricting}
         return all(self.database.by_number[row.stream].label in labels for row in changed)
 
     def to_revive(self) -> set[Row]:
@@ -140,12 +140,12 @@ class WantedDelete:
                 if child in self.dead or child in self.deletes:
                     continue
                 if entry is None:
-                    self._is_stuck = True
+                    self._is_held = True  # Not posted yet.
                 elif not entry.alive:
                     self.dead[child] = None
                     going.append(child)
                 elif entry.status == EntryStatus.PARKED:
-                    self.old_versions.add(child)
+                    self.leaving.add(child)
                 elif answer.rule is Rule.DELETE:
                     self.deletes[child] = None
                     going.append(child)
@@ -157,7 +157,7 @@ class WantedDelete:
                 elif answer.rule is Rule.RESTRICT:
                     self._restricting.add(child)
                 else:
-                    self._is_stuck = True
+                    self.leaving.add(child)
             if setting:
                 self.updates.append(Update(self.database.alias, reference, tuple(setting), answer.value))
         return going
@@ -183,7 +183,7 @@ class WantedDelete:
         elif answer.rule is Rule.SET and self._is_possible(reference, answer.value):
             self.updates.append(Update(self.database.alias, reference, tuple(keys), answer.value))
         else:
-            self._is_stuck = True
+            self._is_held = True
 
     def _is_referred_to(self, model: type[models.Model], keys: Collection[str]) -> bool:
         """Tell whether Django would not simply delete these rows."""

@@ -328,3 +328,12 @@ class Thing(ReplicatedModel):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Click(models.Model):
+    """Does not replicate, and refers to what does."""
+
+    shelf = models.ForeignKey(Shelf, on_delete=models.CASCADE)
+
+    def __str__(self) -> str:
+        return str(self.pk)
