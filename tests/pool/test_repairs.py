@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 
+from p2p_replication.storage.repairs import repair
+from p2p_replication.storage.replica_database import ReplicaDatabase
 from tests.live_replicas import LiveReplica, equal, linked, until
 from tests.testapp.models import Book, Shelf
 
@@ -70,6 +72,32 @@ async def test_a_delete_that_meets_a_new_child_takes_it_along(live: Live) -> Non
     await equal(a, b, c)
     after = sum(link.round for r in (a, b, c) for session in r.links for link in session.session.links.values())
     assert after == pulls, "nobody is asked again once nothing is left to repair"
+
+
+@pytest.mark.on("sqlite")
+async def test_a_repair_waits_until_every_peer_was_asked_for_everything(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was deleted together arrives one model after another: only who has asked knows that nothing more comes."""
+    (a, b), shelf = await apart(live, names="ab")
+    await a.do(lambda: Shelf.objects.all().delete())
+    await b.do(lambda: Book.objects.create(shelf_id=shelf.pk, title="new"))
+    pulls: list[int] = []
+
+    def watched(database: ReplicaDatabase, labels: Collection[str]) -> int:
+        one = next(r for r in (a, b) if r.supervisor is not None and r.supervisor.thread.database is database)
+        pulls.extend(link.round for session in one.links for link in session.session.links.values())
+        return repair(database, labels)
+
+    monkeypatch.setattr("p2p_replication.pool.repairs.repair", watched)
+    await a.start()
+    await b.start()
+
+    async def mended() -> bool:
+        return not any([await r.parked() or await r.count("testapp.Book") for r in (a, b)])
+
+    await until(mended, "the book goes with its shelf")
+    assert pulls and min(pulls) > 1, "once at the beginning, and once more for the repair"
 
 
 @pytest.mark.on("sqlite")
