@@ -188,14 +188,14 @@ def _referrers_that_stay(options: Options) -> Iterator[CheckMessage]:
         if (
             isinstance(child, type)
             and isinstance(field, models.ForeignKey)
-            and field.db_constraint
+            and getattr(field, "db_constraint", False)
             and child._meta.managed
             and not child._meta.auto_created
             and child not in registry
         ):
             yield Warning(
-                f"{child._meta.label}.{field.name} refers to {options.label}, but {child._meta.label} does not replicate. "
-                f"If two replicas give rows the same unique value, the younger one and what depends on it leave their "
+                f"{child._meta.label}.{field.name} refers to {options.label}, but {child._meta.label} does not "
+                "replicate. If two replicas give rows the same unique value, the younger one and what depends on it leave their "
                 f"tables everywhere; rows of {options.label} can't while a row of {child._meta.label} refers to them, "
                 "and the other replica's row stays parked here.",
                 hint=f"Let {child._meta.label} replicate too, or give {field.name} db_constraint=False.",

@@ -294,7 +294,9 @@ class _Page:
     def _note(self, row: Row, reason: Reason) -> None:
         if self.reasons[row] != reason:
             with self.database.writing():
-                if Parking.objects.using(self.database.alias).filter(
-                    entry__stream=row.stream, entry__key=row.key
-                ).exists():
+                if (
+                    Parking.objects.using(self.database.alias)
+                    .filter(entry__stream=row.stream, entry__key=row.key)
+                    .exists()
+                ):
                     note_parked(self.database, self.database.by_number[row.stream], {row.key: reason})

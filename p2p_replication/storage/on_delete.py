@@ -32,7 +32,7 @@ class Answer:
 
 def ask(field: models.ForeignKey[Any, Any], using: str) -> Answer:
     """Ask a foreign key's ``on_delete``, whatever it is: one of Django's, ``SET(...)`` or a project's own."""
-    on_delete = field.remote_field.on_delete
+    on_delete: Any = field.remote_field.on_delete
     # Those of Django 6.1 that are carried out by the database are objects that say what it does.
     operation = getattr(on_delete, "operation", None)
     if operation == "CASCADE":

@@ -52,10 +52,8 @@ def busy_keys(database: ReplicaDatabase, stream: StreamStore, keys: Collection[s
     return set(parked.values_list("entry__key", flat=True))
 
 
-def keep_local_values(
-    database: ReplicaDatabase, stream: StreamStore, kept: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Keep what the columns of parked rows held that do not travel: ``{key: {column: value}}``, as the driver has it."""
+def keep_local_values(database: ReplicaDatabase, stream: StreamStore, kept: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep what parked rows had in columns that do not travel: ``{key: {field: value}}``, as the driver has it."""
     for key, values in kept.items():
         if values:
             Parking.objects.using(database.alias).filter(entry__stream=stream.id, entry__key=key).update(
@@ -76,5 +74,5 @@ def end_parking(database: ReplicaDatabase, stream: StreamStore, keys: Collection
         .values_list("entry__key", "local_values")
     )
     for key, values in list(kept):
-        stream.table.write_local(key, _decode(bytes(values)))
+        stream.table.write_local(key, _decode(bytes(values or b"")))
     forget_parked(database, stream, keys)

@@ -40,7 +40,7 @@ def references_to(database: ReplicaDatabase, stream: StreamStore) -> list[Refere
         if (
             isinstance(field, models.ForeignKey)
             and isinstance(child, type)
-            and field.db_constraint
+            and getattr(field, "db_constraint", False)
             and child._meta.managed
         ):
             found.append(Reference(field, child, database.streams.get(child._meta.label)))

@@ -1,15 +1,15 @@
 """Repairs of relations: a row was deleted somewhere while elsewhere another one came to refer to it (DESIGN 9).
 
-``on_delete`` decides, as if the delete had been made here: the referring rows are deleted or refer to something else, or
-the deleted row comes back, with all that it refers to. Each is a new local change, which replicates as any other; two
-replicas that make it at once come to the same. A repair that would change nothing, or point at a deleted row, is none:
+``on_delete`` decides, as if the delete had been made here: the referring rows are deleted, or refer to something else,
+or the deleted row comes back, with all that it refers to. Each is a new local change, which replicates as any other;
+two replicas that make it at once come to the same. A repair that would change nothing, or point at a deleted row, is none:
 then the referring row is parked, in no table on any replica.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.db import OperationalError, models
@@ -41,7 +41,7 @@ def due_repairs(database: ReplicaDatabase, labels: Collection[str]) -> list[Row]
 def repair(database: ReplicaDatabase, labels: Collection[str]) -> int:
     """Make all repairs that are due in these models; return how many rows they were about.
 
-    To be called when everything that the peers have is here: what they deleted together arrives one model after another.
+    To be called when everything that the peers have is here: what they deleted together comes one model after another.
     """
     repaired = 0
     for _ in range(ROUNDS):
@@ -91,7 +91,7 @@ def _dead_in_tables(database: ReplicaDatabase, labels: Collection[str]) -> list[
 def _carry_out_delete(database: ReplicaDatabase, row: Row) -> bool:
     """Delete a row with Django's rules, or bring it back."""
     stream = database.by_number[row.stream]
-    entries, present = take_rows(database, stream, [row.key])
+    entries, _ = take_rows(database, stream, [row.key])
     entry = entries[row.key]
     if entry.status != EntryStatus.PARKED or entry.alive:
         return False

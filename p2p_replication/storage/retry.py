@@ -39,7 +39,9 @@ def _page(database: ReplicaDatabase, after: int, refused: bool) -> list[tuple[in
     entries = LedgerEntry.objects.using(database.alias).filter(
         status=EntryStatus.PARKED, stream__in=list(database.by_number), pk__gt=after
     )
-    entries = entries.filter(parking__reason=REFUSED) if refused else entries.exclude(parking__reason__in=(REFUSED, UNIQUE))
+    entries = (
+        entries.filter(parking__reason=REFUSED) if refused else entries.exclude(parking__reason__in=(REFUSED, UNIQUE))
+    )
     return list(entries.order_by("pk").values_list("pk", "stream", "key")[:PAGE])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import models
@@ -43,7 +43,7 @@ class UniqueValues:
             named = set(constraint.fields)
         else:
             named = {
-                part.name
+                str(part.name)  # type: ignore[attr-defined]
                 for expression in constraint.expressions
                 for part in _parts(expression)
                 if isinstance(part, F)
@@ -90,7 +90,8 @@ class UniqueValues:
             others = others.filter(**held)
         else:
             replacements = {F(name): value for name, value in given.items()}
-            for expression in constraint.expressions:
+            expressions: Sequence[Any] = constraint.expressions
+            for expression in expressions:
                 if hasattr(expression, "get_expression_for_validation"):
                     expression = expression.get_expression_for_validation()
                 value = expression.replace_expressions(replacements)

@@ -40,7 +40,9 @@ def write(r: random.Random, replica: StorageReplica) -> None:
     elif what in (2, 3) and desk:
         Thing.objects.using(using).create(part_of=r.choice([None, thing]), **{r.choice(LINKS): desk})
     elif what == 4 and thing:
-        Thing.objects.using(using).filter(pk=thing.pk).update(**{r.choice(LINKS): desk, "part_of": r.choice([None, thing])})
+        Thing.objects.using(using).filter(pk=thing.pk).update(
+            **{r.choice(LINKS): desk, "part_of": r.choice([None, thing])}
+        )
     elif what == 5:
         if row := r.choice([office, desk]):
             row.delete(using=using)

@@ -317,9 +317,7 @@ class Thing(ReplicatedModel):
     protect = models.ForeignKey(Desk, null=True, on_delete=models.PROTECT, related_name="+")
     restrict = models.ForeignKey(Desk, null=True, on_delete=models.RESTRICT, related_name="+")
     set_null = models.ForeignKey(Desk, null=True, on_delete=models.SET_NULL, related_name="+")
-    set_default = models.ForeignKey(
-        Desk, null=True, on_delete=models.SET_DEFAULT, default=None, related_name="+"
-    )
+    set_default = models.ForeignKey(Desk, null=True, on_delete=models.SET_DEFAULT, default=None, related_name="+")
     set_to = models.ForeignKey(Desk, null=True, on_delete=models.SET(spare_desk), related_name="+")
     nothing = models.ForeignKey(Desk, null=True, on_delete=models.DO_NOTHING, related_name="+")
     db_cascade = models.ForeignKey(Desk, null=True, on_delete=ByDatabase("CASCADE"), related_name="+")
