@@ -104,7 +104,9 @@ class _Page:
                 came |= group
                 continue
             if row not in outside:
-                self._wait_for(row, min(outside))
+                other = min(outside)
+                name = f"{self.database.by_number[other.stream].label} {other.key}"
+                self._wait_for_parent(row, name, leaves=bool(self._there([row])))
             lost |= {row, *outside}
         return len(came)
 
@@ -127,23 +129,33 @@ class _Page:
                 values = [(key, self.states[Row(number, key)].values) for key in keys]
                 missing = relations.missing_parents(values, arriving)
                 lacking |= {Row(number, key): parent for key, parent in missing.items()}
+            there = self._there([row for row in lacking if self._has_waiting_parents(row)])
             for row, parent in lacking.items():
-                self._wait_for_parent(row, parent)
+                self._wait_for_parent(row, parent, leaves=row in there)
+            for row in lacking:
                 del self.states[row]
             if not lacking:
                 return
 
-    def _wait_for(self, row: Row, other: Row) -> None:
-        self._wait_for_parent(row, f"{self.database.by_number[other.stream].label} {other.key}")
+    def _has_waiting_parents(self, row: Row) -> bool:
+        stream = self.database.by_number[row.stream]
+        return any(parent in self.reasons for parent in parents_of(self.database, stream, self.states[row].values))
 
-    def _wait_for_parent(self, row: Row, parent: str) -> None:
-        """What the table still has of a row goes if the parent is here and waits itself: then nobody else has it."""
-        stream, reason = self.database.by_number[row.stream], (MISSING_PARENT, parent)
+    def _there(self, rows: Collection[Row]) -> set[Row]:
+        """Return those of the rows that the tables have an earlier version of."""
+        by_stream: dict[int, list[str]] = defaultdict(list)
+        for row in rows:
+            by_stream[row.stream].append(row.key)
+        found = {number: self.database.by_number[number].table.read(keys) for number, keys in by_stream.items()}
+        return {Row(number, key) for number, present in found.items() for key in present}
+
+    def _wait_for_parent(self, row: Row, parent: str, *, leaves: bool) -> None:
+        """What the table still has of a row goes if its parent is here and waits itself: then nobody else has it."""
+        reason = (MISSING_PARENT, parent)
         if self.reasons[row][0] in (UNIQUE, REFUSED):
             self._note(row, reason)
-        waiting = any(one in self.reasons for one in parents_of(self.database, stream, self.states[row].values))
-        if waiting and stream.table.read([row.key]):
-            with suppress(CannotLeave, Busy), self.database.writing():
+        if leaves:
+            with suppress(CannotLeave, Busy, ValueError), self.database.writing():
                 self._take([row])
                 take_out(self.database, {row: reason})
 

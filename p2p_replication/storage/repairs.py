@@ -2,8 +2,8 @@
 
 ``on_delete`` decides, as if the delete had been made here: the referring rows are deleted, or refer to something else,
 or the deleted row comes back, with all that it refers to. Each is a new local change, which replicates as any other;
-two replicas that make it at once come to the same. A repair that would change nothing, or point at a deleted row, is none:
-then the referring row is parked, in no table on any replica.
+two replicas that make it at once come to the same. A repair that would change nothing, or point at a deleted row, is
+none: then the referring row is parked, in no table on any replica.
 """
 
 from __future__ import annotations

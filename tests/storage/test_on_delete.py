@@ -100,7 +100,7 @@ def test_a_protected_row_comes_back_with_all_that_it_refers_to(replica):
     office = Office.objects.using("a").create(name="office")
     desk = Desk.objects.using("a").create(name="desk", office=office)
     meet(a, b, c, labels=LABELS)
-    thing = Thing.objects.using("b").create(protect_id=desk.pk)
+    Thing.objects.using("b").create(protect_id=desk.pk)
     office.delete(using="a")
     mend(a, b, c)
     for one in (a, b, c):

@@ -40,8 +40,9 @@ def write(r: random.Random, replica: StorageReplica) -> None:
         folders.filter(pk=first.pk).update(name=second.name)
     elif what == 6:
         badges.create(
-            folder_id=other, number=r.choice([None, 1, 101]), series=r.choice([None, "s"]), name=r.choice(["", "n", "N"]),
-            is_valid=r.random() < 0.7, colour=r.choice([None, "red", "blue"]), shape=r.choice([None, "o"]),
+            folder_id=other, number=r.choice([None, 1, 101]), series=r.choice([None, "s"]),
+            name=r.choice(["", "n", "N"]), is_valid=r.random() < 0.7, colour=r.choice([None, "red", "blue"]),
+            shape=r.choice([None, "o"]),
         )  # fmt: skip
     elif what == 7 and worn:
         change = r.choice([{"folder_id": other}, {"is_valid": True}, {"colour": "red"}, {"number": 101}, {"name": "n"}])
