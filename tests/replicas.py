@@ -18,6 +18,7 @@ from p2p_replication.storage.content_digests import read_digest
 from p2p_replication.storage.declared_merges import keep_merge_states
 from p2p_replication.storage.held_fields import adopt_known_fields
 from p2p_replication.storage.posting import Posted, post_all
+from p2p_replication.storage.repairs import repair
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
 from p2p_replication.storage.vectors import cursor_of, vector_of
@@ -80,6 +81,10 @@ class TestReplica:
 
     def retry_parked(self) -> int:
         return retry_parked(self.database)
+
+    def repair(self, labels: tuple[str, ...]) -> int:
+        """Repair relations, as a pool does when everything is here."""
+        return repair(self.database, labels)
 
     def pull(
         self, other: TestReplica, labels: tuple[str, ...] = LABELS, batch_size: int = 0, batches: int = 10_000

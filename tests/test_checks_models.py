@@ -206,3 +206,28 @@ def test_a_file_field_is_a_warning(isolated: None) -> None:
     found = check(Photo)
     assert ids(found) == ["W012"]
     assert check(Photo, exclude=frozenset({"file"})) == []
+
+
+def test_a_table_that_stays_and_refers_to_rows_that_may_clash_is_a_warning(isolated: None) -> None:
+    class Product(ReplicatedModel):
+        code = models.CharField(max_length=10, unique=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    class Plain(ReplicatedModel):
+        class Meta:
+            app_label = "testapp"
+
+    class Click(models.Model):
+        product = models.ForeignKey(Product, on_delete=models.CASCADE)
+        loose = models.ForeignKey(Product, on_delete=models.CASCADE, db_constraint=False, related_name="+")
+        plain = models.ForeignKey(Plain, on_delete=models.CASCADE)
+
+        class Meta:
+            app_label = "testapp"
+
+    (found,) = check(Product)
+    assert ids([found]) == ["W015"]
+    assert "testapp.Click.product" in found.msg
+    assert check(Plain) == []

@@ -41,6 +41,7 @@ def check_model(options: Options) -> Iterator[CheckMessage]:
     for field in options.fields():
         yield from _field(options, field)
     yield from _relations_without_columns(options)
+    yield from _referrers_that_stay(options)
 
 
 def _identity(options: Options) -> Iterator[CheckMessage]:
@@ -168,3 +169,46 @@ def _relations_without_columns(options: Options) -> Iterator[CheckMessage]:
                 obj=options.model,
                 id="p2p_replication.W011",
             )
+
+
+def _referrers_that_stay(options: Options) -> Iterator[CheckMessage]:
+    """A row that loses a unique clash has to leave its table, and can't while a row refers to it that stays."""
+    if not _may_leave(options.model, set()):
+        return
+    for relation in options.model._meta.get_fields(include_hidden=True):
+        if not isinstance(relation, models.ForeignObjectRel) or relation.many_to_many:
+            continue
+        field, child = relation.field, relation.related_model
+        if (
+            isinstance(child, type)
+            and isinstance(field, models.ForeignKey)
+            and getattr(field, "db_constraint", False)
+            and child._meta.managed
+            and not child._meta.auto_created
+            and child not in registry
+        ):
+            yield Warning(
+                f"{child._meta.label}.{field.name} refers to {options.label}, but {child._meta.label} does not "
+                "replicate. If two replicas give rows the same unique value, the younger one and what depends on it "
+                f"leave their tables everywhere; rows of {options.label} can't while one of {child._meta.label} refers "
+                "to them, and the other replica's row stays parked here.",
+                hint=f"Let {child._meta.label} replicate too, or give {field.name} db_constraint=False.",
+                obj=options.model,
+                id="p2p_replication.W015",
+            )
+
+
+def _may_leave(model: type[models.Model], seen: set[type[models.Model]]) -> bool:
+    """Tell whether rows of a model, or rows that they depend on, can clash."""
+    if model in seen:
+        return False
+    seen.add(model)
+    meta = model._meta
+    if (
+        meta.unique_together
+        or any(field.unique and not field.primary_key for field in meta.concrete_fields)
+        or any(isinstance(constraint, models.UniqueConstraint) for constraint in meta.constraints)
+    ):
+        return True
+    parents = [field.related_model for field in meta.concrete_fields if field.remote_field is not None]
+    return any(isinstance(parent, type) and parent in registry and _may_leave(parent, seen) for parent in parents)

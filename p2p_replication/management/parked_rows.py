@@ -9,17 +9,19 @@ from django.db.models import QuerySet
 
 from p2p_replication.management.origins import OriginNames
 from p2p_replication.models.ledger import Parking, Stream
-from p2p_replication.storage.parking import CLOCK, MISSING_PARENT, REFERENCED, REFUSED
+from p2p_replication.storage.parking import CLOCK, MISSING_PARENT, REFERENCED, REFUSED, UNIQUE
 
 #: What a person can do, by reason.
 REMEDIES = {
     MISSING_PARENT: "Nothing to do if the row it refers to is on its way; it comes in behind it. If that never comes, "
     "declare the parent's model in the same pool, on both sides.",
-    REFERENCED: "It is to be deleted, but rows here refer to it. Delete those, or let them refer to another row; it "
-    "goes then.",
+    REFERENCED: "It is to be deleted, but rows here refer to it. Once everything that connected peers have is here, "
+    "on_delete decides what becomes of those. Where it does not: delete them, or let them refer to another row.",
     CLOCK: "Set the clock right on the replica that wrote it (NTP). The row comes in when its time has come here.",
-    REFUSED: "Usually another row has the same unique value. Change or delete one of the two, here or on a peer; or "
-    "change the constraint. It comes in by itself then, or at once with: manage.py p2p parked --retry",
+    REFUSED: "Change what the text speaks of, here or on a peer; or change the constraint. It comes in by itself then, "
+    "or at once with: manage.py p2p parked --retry",
+    UNIQUE: "Two replicas gave two rows the same value; the older row keeps it, on all replicas. Give one of the two "
+    "another value or delete it, on the replica of your choice; this one comes back by itself then.",
 }
 
 

@@ -153,6 +153,8 @@ class Parking(ReplicaState):
     detail = models.TextField(blank=True)
     since = models.DateTimeField(auto_now_add=True)
     tries = models.IntegerField(default=1)
+    #: msgpack ``{field: value}`` of the columns that do not travel, of a row that was taken out of its table.
+    local_values = models.BinaryField(null=True)
 
     class Meta:
         verbose_name = _("parked row")

@@ -15,6 +15,7 @@ from p2p_replication.exceptions import CopiedReplica, SignalingRefused, StaleRep
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.part import Part, ranks
 from p2p_replication.pool.peer_rows import PeerRefused, PeerRows
+from p2p_replication.pool.repairs import PoolRepairs
 from p2p_replication.pool.replicator import Replicator
 from p2p_replication.pool.reporter import PoolReporter, database_of
 from p2p_replication.protocol import effects as fx
@@ -78,6 +79,7 @@ class LivePool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stale: set[str] = set()
         self._refreshing = False
+        self.repairs = PoolRepairs(self)
 
     @property
     def state(self) -> str:
@@ -250,6 +252,14 @@ class LivePool:
         direct = link.announced.get(peer.start, 0) > link.local.get(peer.start, 0)
         rank = self._ranks.get(wish.model, 0)
         self._schedule.want(replicator, wish.model, rank, time.monotonic(), initial=wish.initial, direct=direct)
+        self._pump()
+
+    def ask_everybody(self) -> None:
+        """Pull every model from every peer, whatever they have announced."""
+        for replicator in self.replicators:
+            for label in replicator.session.links if replicator.is_open else ():
+                rank = self._ranks.get(label, 0)
+                self._schedule.want(replicator, label, rank, time.monotonic(), initial=True, direct=True)
         self._pump()
 
     def pull_done(self, replicator: Replicator, model: str) -> None:

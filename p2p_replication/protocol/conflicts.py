@@ -82,13 +82,13 @@ def knew(clock: int, past: Iterable[int], other: int) -> bool:
 def lost_edits(side: RowState, joined: RowState) -> Iterator[LostEdit]:
     """Yield what one side of a join had and the result has not, without what the winner knew of.
 
-    A value that the winner has as well is not lost.
+    A value that the winner has as well is not lost. A row that was dead before has lost nothing more.
     """
     result = joined.fields()
     for name, (clock, value) in side.fields().items():
-        kept = result.get(name)
+        kept = result.get(name) if joined.alive else None
         if kept is None:
-            if not knew(joined.deleted, joined.past.get(DELETE, ()), clock):
+            if side.alive and not knew(joined.deleted, joined.past.get(DELETE, ()), clock):
                 yield LostEdit(name, clock, value, joined.deleted, True)
         elif not same_value(value, kept[1]) and not (
             kept[0] != clock and knew(kept[0], joined.past.get(name, ()), clock)

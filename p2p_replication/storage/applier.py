@@ -21,7 +21,7 @@ from p2p_replication.protocol.row_state import RowState
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.conflict_log import ConflictLog
 from p2p_replication.storage.ledger import Entry, load_entries, save_entries
-from p2p_replication.storage.parking import BUSY, CLOCK, REFUSED, forget_parked, note_parked
+from p2p_replication.storage.parking import BUSY, CLOCK, REFUSED, end_parking, note_parked
 from p2p_replication.storage.posting import post_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import Busy, WireRow
@@ -249,6 +249,7 @@ def _apply_slice(
     done.parked.update(plan.refused())
     with unlogged(database):
         plan.write()
+        end_parking(database, stream, [key for key in was_parked if key not in done.parked])
     seq = database.take_sequence(len(touched))
     for entry, state in touched:
         entry.seq, seq = seq, seq + 1
@@ -259,9 +260,6 @@ def _apply_slice(
     save_entries(database.connection, stream.id, [entry for entry, _ in touched])
     if done.parked:
         note_parked(database, stream, done.parked)
-    ended = [key for key in was_parked if key not in done.parked]
-    if ended:
-        forget_parked(database, stream, ended)
     done.changed = len(touched)
     return done
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
+import msgspec
 from django.db.models import F
 
 from p2p_replication.models.ledger import LedgerEntry, Parking
@@ -13,7 +15,12 @@ MISSING_PARENT = "missing parent"
 REFERENCED = "still referenced"
 CLOCK = "clock ahead"
 REFUSED = "refused by the database"
+#: An older row has a unique value that the row is to have.
+UNIQUE = "unique value taken"
 BUSY = "locked by the application"
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 def note_parked(database: ReplicaDatabase, stream: StreamStore, reasons: dict[str, tuple[str, str]]) -> None:
@@ -43,3 +50,29 @@ def busy_keys(database: ReplicaDatabase, stream: StreamStore, keys: Collection[s
         return set()
     parked = Parking.objects.using(database.alias).filter(reason=BUSY, entry__stream=stream.id, entry__key__in=keys)
     return set(parked.values_list("entry__key", flat=True))
+
+
+def keep_local_values(database: ReplicaDatabase, stream: StreamStore, kept: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep what parked rows had in columns that do not travel: ``{key: {field: value}}``, as the driver has it."""
+    for key, values in kept.items():
+        if values:
+            Parking.objects.using(database.alias).filter(entry__stream=stream.id, entry__key=key).update(
+                local_values=_encode(values)
+            )
+
+
+def end_parking(database: ReplicaDatabase, stream: StreamStore, keys: Collection[str]) -> None:
+    """The entries' rows are in the table (or are to be in none): they get back what was kept, and are parked no more.
+
+    Inside ``unlogged``, in a write transaction.
+    """
+    if not keys:
+        return
+    kept = (
+        Parking.objects.using(database.alias)
+        .filter(entry__stream=stream.id, entry__key__in=list(keys), local_values__isnull=False)
+        .values_list("entry__key", "local_values")
+    )
+    for key, values in list(kept):
+        stream.table.write_local(key, _decode(bytes(values or b"")))
+    forget_parked(database, stream, keys)

@@ -10,8 +10,9 @@ from django.db import OperationalError
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
 from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.storage.applier import REFUSALS, is_busy, settle_entry, take_rows
+from p2p_replication.storage.clashes import settle_clashes
 from p2p_replication.storage.ledger import Entry, save_entries
-from p2p_replication.storage.parking import REFUSED, forget_parked
+from p2p_replication.storage.parking import REFUSED, UNIQUE, end_parking
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
@@ -24,12 +25,13 @@ PAGE = 4000
 def retry_parked(database: ReplicaDatabase) -> int:
     """Try all parked entries again; return how many are parked no more."""
     ended = 0
+    # Not those that clash: who has the value is decided below, and no try could let them in.
     for refused in (False, True):
         after = 0
         while page := _page(database, after, refused):
             after = page[-1][0]
             ended += _retry(database, [(stream, key) for _, stream, key in page], swapping=refused)
-    return ended
+    return ended + settle_clashes(database)
 
 
 def _page(database: ReplicaDatabase, after: int, refused: bool) -> list[tuple[int, int, str]]:
@@ -37,7 +39,9 @@ def _page(database: ReplicaDatabase, after: int, refused: bool) -> list[tuple[in
     entries = LedgerEntry.objects.using(database.alias).filter(
         status=EntryStatus.PARKED, stream__in=list(database.by_number), pk__gt=after
     )
-    entries = entries.filter(parking__reason=REFUSED) if refused else entries.exclude(parking__reason=REFUSED)
+    entries = (
+        entries.filter(parking__reason=REFUSED) if refused else entries.exclude(parking__reason__in=(REFUSED, UNIQUE))
+    )
     return list(entries.order_by("pk").values_list("pk", "stream", "key")[:PAGE])
 
 
@@ -80,14 +84,14 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
     _take_out_what_still_waits(plans)
     ended = 0
     with unlogged(database):
-        for _, plan, _ in plans:
+        for stream, plan, candidates in plans:
             plan.write(swapping=swapping)
+            end_parking(database, stream, candidates)
     for stream, _, candidates in plans:
         for entry in candidates.values():
             settle_entry(stream, entry, state_of(stream, entry, None))
         save_entries(database.connection, stream.id, list(candidates.values()))
         if candidates:
-            forget_parked(database, stream, candidates)
             database.note_changed([stream.label])
         ended += len(candidates)
     return ended

@@ -223,6 +223,33 @@ class ModelTable:
             for chunk in chunks(keys):
                 cursor.execute(f"DELETE FROM {self.name} WHERE {self.key_column} IN ({marks(len(chunk))})", list(chunk))
 
+    def read_local(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what rows hold in columns that do not travel: ``{key: {field name: value}}``, as the driver has it."""
+        if not self._local_columns:
+            return {}
+        found: dict[str, dict[str, Any]] = {}
+        plain = ", ".join(self.vendor.verbatim(column) for column in self._local_columns.values())
+        with self.connection.cursor() as cursor:
+            for chunk in chunks(keys):
+                cursor.execute(
+                    f"SELECT {self.vendor.key_text(self.key_column)}, {plain} FROM {self.name} "
+                    f"WHERE {self.key_column} IN ({marks(len(chunk))})",
+                    list(chunk),
+                )
+                for key, *values in cursor.fetchall():
+                    found[str(key)] = dict(zip(self._local_columns, values, strict=True))
+        return found
+
+    def write_local(self, key: str, values: Mapping[str, Any]) -> None:
+        """Write what ``read_local`` gave, as far as there are such columns still."""
+        values = {name: value for name, value in values.items() if name in self._local_columns}
+        if values:
+            assignments = ", ".join(f"{self._local_columns[name]} = %s" for name in values)
+            with self.connection.cursor() as cursor:
+                cursor.execute(
+                    f"UPDATE {self.name} SET {assignments} WHERE {self.key_column} = %s", [*values.values(), key]
+                )
+
     def _default(self, name: str) -> Any:
         field = self.options.model._meta.get_field(name)
         assert isinstance(field, models.Field)

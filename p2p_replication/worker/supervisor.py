@@ -228,6 +228,8 @@ class PoolSupervisor:
             await self.thread.run(retry_parked, self.database)
             for running in list(self.running.values()):
                 await running.pool.adopt_loose_rows()
+                if await running.pool.repairs.step():
+                    self._retry.set()
             await asyncio.sleep(0.25)
 
     async def _serve_requests(self) -> None:

@@ -70,20 +70,22 @@ async def test_without_a_worker_the_command_tries_itself(live: Live) -> None:
 
 
 def test_every_reason_has_a_remedy() -> None:
-    assert set(REMEDIES) == {parking.MISSING_PARENT, parking.REFERENCED, parking.CLOCK, parking.REFUSED}
+    assert set(REMEDIES) == {parking.MISSING_PARENT, parking.REFERENCED, parking.CLOCK, parking.REFUSED, parking.UNIQUE}
 
 
-def test_a_row_that_the_database_refused_comes_in_when_the_clash_is_over(replica: Callable[..., TestReplica]) -> None:
+def test_a_row_whose_value_is_taken_comes_in_when_the_clash_is_over(replica: Callable[..., TestReplica]) -> None:
     """On another database than the default one."""
     a, b = replica("a"), replica("b")
-    Shelf.objects.using("a").create(name="same")
     kept = Shelf.objects.using("b").create(name="same")
+    Shelf.objects.using("a").create(name="same")
     b.post()
     b.pull(a, ("testapp.Shelf",))
+    b.retry_parked()
     answer, _ = run_json("parked", "--database", "b")
     (row,) = answer["parked"]
-    assert row["reason"] == "refused by the database"
-    assert "UNIQUE" in row["detail"] and "same unique value" in row["remedy"]
+    assert row["reason"] == "unique value taken"
+    assert row["detail"] == f"name: testapp.Shelf {kept.pk.hex} has it, and is older"
+    assert "the same value" in row["remedy"]
     Shelf.objects.using("b").filter(pk=kept.pk).update(name="other")
     printed, _ = run("parked", "--database", "b", "--retry")
     assert "1 rows are parked no more" in printed
@@ -92,4 +94,6 @@ def test_a_row_that_the_database_refused_comes_in_when_the_clash_is_over(replica
 
 @pytest.mark.django_db
 def test_a_model_that_does_not_replicate_is_named() -> None:
-    assert run("parked", "auth.User")[1].startswith("auth.User: no model that replicates. There is: testapp.Book")
+    assert run("parked", "auth.User")[1].startswith(
+        "auth.User: no model that replicates. There is: testapp.Badge, testapp.Book"
+    )

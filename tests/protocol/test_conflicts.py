@@ -82,9 +82,10 @@ class Replica:
             told = {(edit.field, edit.clock): edit for edit in lost_edits(side, joined)}
             for name, (clock, value) in side.fields().items():
                 write = (name, clock)
-                winner = (name, result[name][0]) if name in result else (DELETE, joined.deleted)
-                if name in result and result[name][1] == value:
-                    assert write not in told, "it is not lost"
+                is_kept = joined.alive and name in result
+                winner = (name, result[name][0]) if is_kept else (DELETE, joined.deleted)
+                if (is_kept and result[name][1] == value) or (not is_kept and not side.alive):
+                    assert write not in told, "it is not lost, or was before"
                 elif write in seen[winner]:
                     assert write not in told, "the winner had seen it"
                 elif write not in had[winner]:

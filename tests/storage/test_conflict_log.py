@@ -130,12 +130,17 @@ def test_two_inserts_of_one_key_keep_what_lost(replica):
     assert conflict.lost_values == {"name": "from a"}
 
 
-def test_an_edit_that_was_lost_with_its_row_comes_back_with_it(replica):
+@pytest.mark.parametrize("later", ["edit", "delete"])
+def test_an_edit_that_was_lost_with_its_row_comes_back_with_it(replica, later):
     a, b = replica("a"), replica("b")
     note = both_have_a_note(a, b)
-    edit(a, title="edited")
+    if later == "delete":
+        edit(a, title="edited")
     Note.objects.using("b").all().delete()
     b.post()
+    time.sleep(0.002)
+    if later == "edit":
+        edit(a, title="edited")
     meet(a, b, labels=NOTE)
     assert not Note.objects.using("a").exists() and not Note.objects.using("b").exists()
     (conflict,) = conflicts(a)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
+
 from django.db import models
+from django.db.models.functions import Lower
 
 from p2p_replication.merges import Counter, Max, Min, Union
 from p2p_replication.models import ReplicatedModel
@@ -253,6 +256,107 @@ class Specimen(ReplicatedModel):
     )
     tags = Tags(null=True)
     price = Cents(null=True)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Folder(ReplicatedModel):
+    """A tree in which every name is there once, and with a column that stays local."""
+
+    name = models.CharField(max_length=50, unique=True)
+    parent = models.ForeignKey("self", null=True, on_delete=models.SET_NULL)
+    opened = models.IntegerField(default=0)
+
+    class Replication:
+        exclude = ["opened"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Badge(ReplicatedModel):
+    """Every kind of unique constraint that Django has."""
+
+    folder = models.OneToOneField(Folder, null=True, on_delete=models.CASCADE)
+    number = models.IntegerField(null=True)
+    series = models.CharField(max_length=10, null=True)
+    is_valid = models.BooleanField(default=True)
+    name = models.CharField(max_length=50, default="")
+    colour = models.CharField(max_length=10, null=True)
+    shape = models.CharField(max_length=10, null=True)
+
+    class Meta:
+        unique_together = [("number", "series")]
+        constraints = [
+            models.UniqueConstraint(fields=["colour"], condition=models.Q(is_valid=True), name="badge_valid_colour"),
+            models.UniqueConstraint(Lower("name"), condition=~models.Q(name=""), name="badge_name"),
+            models.UniqueConstraint(fields=["shape"], condition=models.Q(number__gt=100), name="badge_big_shape"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class ByDatabase:
+    """An ``on_delete`` that the database carries out, as Django 6.1 has them."""
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+
+    def __call__(self, collector: object, field: object, sub_objs: object, using: object) -> None:
+        pass
+
+
+#: The desk that things go to by default.
+SPARE_DESK = uuid.UUID(int=1)
+
+
+def spare_desk() -> uuid.UUID:
+    return SPARE_DESK
+
+
+class Office(ReplicatedModel):
+    name = models.CharField(max_length=50, default="")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Desk(ReplicatedModel):
+    """Stands in the middle: it has parents of every kind, and children of every kind."""
+
+    name = models.CharField(max_length=50, default="")
+    office = models.ForeignKey(Office, null=True, on_delete=models.CASCADE)
+    guarded = models.ForeignKey(Office, null=True, on_delete=models.PROTECT, related_name="+")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Thing(ReplicatedModel):
+    """One foreign key with every ``on_delete``."""
+
+    name = models.CharField(max_length=50, default="")
+    cascade = models.ForeignKey(Desk, null=True, on_delete=models.CASCADE, related_name="+")
+    protect = models.ForeignKey(Desk, null=True, on_delete=models.PROTECT, related_name="+")
+    restrict = models.ForeignKey(Desk, null=True, on_delete=models.RESTRICT, related_name="+")
+    set_null = models.ForeignKey(Desk, null=True, on_delete=models.SET_NULL, related_name="+")
+    set_default = models.ForeignKey(Desk, null=True, on_delete=models.SET_DEFAULT, default=None, related_name="+")
+    set_to = models.ForeignKey(Desk, null=True, on_delete=models.SET(spare_desk), related_name="+")
+    nothing = models.ForeignKey(Desk, null=True, on_delete=models.DO_NOTHING, related_name="+")
+    db_cascade = models.ForeignKey(Desk, null=True, on_delete=ByDatabase("CASCADE"), related_name="+")
+    db_set_null = models.ForeignKey(Desk, null=True, on_delete=ByDatabase("SET NULL"), related_name="+")
+    part_of = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Click(models.Model):
+    """Does not replicate, and refers to what does."""
+
+    shelf = models.ForeignKey(Shelf, on_delete=models.CASCADE)
 
     def __str__(self) -> str:
         return str(self.pk)
