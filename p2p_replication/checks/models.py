@@ -196,8 +196,8 @@ def _referrers_that_stay(options: Options) -> Iterator[CheckMessage]:
             yield Warning(
                 f"{child._meta.label}.{field.name} refers to {options.label}, but {child._meta.label} does not "
                 "replicate. If two replicas give rows the same unique value, the younger one and what depends on it "
-                f"leave their tables everywhere; rows of {options.label} can't while one of {child._meta.label} refers to them, "
-                "and the other replica's row stays parked here.",
+                f"leave their tables everywhere; rows of {options.label} can't while one of {child._meta.label} refers "
+                "to them, and the other replica's row stays parked here.",
                 hint=f"Let {child._meta.label} replicate too, or give {field.name} db_constraint=False.",
                 obj=options.model,
                 id="p2p_replication.W015",

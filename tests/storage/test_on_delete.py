@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from p2p_replication.models import Parking
 from p2p_replication.storage.repairs import due_repairs
 from tests.storage.conftest import StorageReplica, meet
+from tests.storage.test_posting import states
 from tests.storage.test_unique_clashes import same
 from tests.testapp.models import SPARE_DESK, Branch, Desk, Office, Player, Team, Thing
 
@@ -215,6 +216,21 @@ def test_a_row_that_moved_away_is_not_deleted_with_the_place_it_left(replica):
     for one in (a, b):
         assert Thing.objects.using(one.alias).get().cascade_id == new.pk
         assert one.parked() == 0
+    same(a, b, labels=LABELS)
+
+
+def test_an_edit_that_is_newer_than_the_delete_stays_in_the_ledger(replica):
+    """The row is deleted all the same, but every replica must say the same of it."""
+    a, b = replica("a"), replica("b")
+    desk = Desk.objects.using("a").create()
+    meet(a, b, labels=LABELS)
+    Thing.objects.using("b").create(cascade_id=desk.pk)
+    Desk.objects.using("a").all().delete()
+    a.post()
+    Desk.objects.using("b").update(name="later")
+    mend(a, b)
+    assert [field for field, _ in states(a, "testapp.Desk")[desk.pk.bytes].fields().items()] == ["name"]
+    assert states(a, "testapp.Desk") == states(b, "testapp.Desk")
     same(a, b, labels=LABELS)
 
 
