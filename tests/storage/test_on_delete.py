@@ -154,6 +154,7 @@ def test_a_default_that_is_deleted_as_well_is_no_repair(replica):
     for one in (a, b):
         assert not Thing.objects.using(one.alias).exists()
         assert one.parked() == 1
+        assert states(one, "testapp.Thing")[thing.pk.bytes].values["set_to"] == desk.pk.bytes
     same(a, b, labels=LABELS)
     Desk.objects.using("a").create(pk=SPARE_DESK)
     mend(a, b)
