@@ -9,6 +9,8 @@ from django.db import connections, models
 from django.test.utils import CaptureQueriesContext
 
 from p2p_replication.models import EntryStatus, LedgerEntry, Parking
+from p2p_replication.protocol.changes import unpack_rows
+from tests.storage.batches import batch_of, edited, with_values
 from tests.storage.conftest import StorageReplica, meet
 from tests.testapp.models import Badge, Book, ByDatabase, Click, Folder, Ruled, Shelf
 
@@ -253,6 +255,22 @@ def test_a_local_row_that_an_older_one_pushes_out_is_not_lost(replica):
     c.pull(a, RULED)
     c.retry_parked()
     assert Ruled.objects.using("c").get(code="y").amount == 9
+
+
+@pytest.mark.parametrize("fault", [{"amount": 2**63}, {"left": "x" * 50}, {"code": 7.5}, {"right": b"\xff"}])
+@pytest.mark.on("sqlite", "postgresql")
+def test_a_value_that_no_row_can_have_is_no_clash_and_stops_nothing(replica, fault):
+    a, b = replica("a"), replica("b")
+    for i in range(3):
+        Ruled.objects.using("a").create(code=str(i), left=i, right=1)
+    changes = batch_of(a, "testapp.Ruled")
+    guilty = list(unpack_rows(changes.rows))[1].key
+    b.apply(a, edited(changes, lambda row: with_values(row, **fault) if row.key == guilty else row))
+    older = Ruled.objects.using("a").create(code="x")
+    Ruled.objects.using("b").create(code="x")
+    b.pull(a, RULED)
+    b.retry_parked()
+    assert Ruled.objects.using("b").get(code="x").pk == older.pk
 
 
 def test_nothing_is_written_while_nothing_changes(replica):
