@@ -66,6 +66,18 @@ def test_a_delete_that_meets_a_new_child(replica, field):
     same(*replicas, labels=LABELS)
 
 
+@pytest.mark.parametrize("field", ["cascade", "set_null"])
+def test_it_is_mended_without_the_replica_that_made_the_child(replica, field):
+    (a, b, c), _, thing = clash(replica, field)
+    assert (a.parked(), c.parked()) == (1, 1)
+    mend(a, c)
+    assert (a.parked(), c.parked()) == (0, 0)
+    for one in (a, c):
+        assert Thing.objects.using(one.alias).filter(pk=thing.pk).exists() == (field == "set_null")
+    mend(a, b, c)
+    same(a, b, c, labels=LABELS)
+
+
 def test_nothing_is_repaired_before_it_is_asked_for(replica):
     """What was deleted together arrives one model after another."""
     (a, b, c), _, thing = clash(replica, "cascade")
