@@ -7,6 +7,7 @@ children's deletes by the time it tells of their parent's.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from p2p_replication.storage.referrers import Row
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from p2p_replication.pool.replicator import Replicator
     from p2p_replication.protocol.model_link import ModelLink
 
+#: Seconds until a repair is tried again that could not be made.
+PATIENCE = 600.0
+
 
 class PoolRepairs:
     """The repairs of one pool's models."""
@@ -26,8 +30,9 @@ class PoolRepairs:
         self._due: set[Row] = set()
         #: The numbers of the pulls that were the last when the peers were asked.
         self._asked: dict[tuple[Replicator, str], int] | None = None
-        #: What was tried, and could not be repaired.
+        #: What was tried and could not be repaired, and when.
         self._hopeless: set[Row] = set()
+        self._tried = 0.0
 
     @property
     def is_waiting(self) -> bool:
@@ -38,6 +43,8 @@ class PoolRepairs:
         """Do what can be done now; return whether to come again soon."""
         pool, links = self._pool, self._links()
         due = set(await pool.thread.run(due_repairs, pool.database, list(pool.parts)))
+        if time.monotonic() - self._tried > PATIENCE:
+            self._hopeless = set()
         if not links or due <= self._hopeless:
             self._asked = None
             return False
@@ -49,7 +56,7 @@ class PoolRepairs:
             return True
         repaired = await pool.thread.run(repair, pool.database, list(pool.parts))
         self._asked = None
-        self._hopeless = set() if repaired else due
+        self._hopeless, self._tried = set() if repaired else due, time.monotonic()
         return repaired > 0
 
     def _links(self) -> dict[tuple[Replicator, str], ModelLink]:

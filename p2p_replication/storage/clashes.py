@@ -53,12 +53,12 @@ class _Verdict:
 def settle_clashes(database: ReplicaDatabase) -> int:
     """Decide who has the unique values that parked rows want; return how many came into their tables."""
     total = 0
-    for _ in range(ROUNDS):
+    for i in range(ROUNDS):
         came = 0
         after = 0
         while page := _page(database, after):
             after = page[-1][0]
-            came += _Page(database, [(Row(stream, key), why) for _, stream, key, *why in page]).settle()
+            came += _Page(database, [(Row(stream, key), why) for _, stream, key, *why in page], i > 0).settle()
         total += came
         if not came:
             break
@@ -74,10 +74,15 @@ def _page(database: ReplicaDatabase, after: int) -> list[tuple[int, int, str, st
 
 
 class _Page:
-    """Some parked rows, and what is decided about them."""
+    """Some parked rows, and what is decided about them.
 
-    def __init__(self, database: ReplicaDatabase, rows: Sequence[tuple[Row, Sequence[str]]]) -> None:
+    Args:
+        is_changed: rows have come in or left since the database refused those that it did.
+    """
+
+    def __init__(self, database: ReplicaDatabase, rows: Sequence[tuple[Row, Sequence[str]]], is_changed: bool) -> None:
         self.database = database
+        self.is_changed = is_changed
         self.reasons = {row: (why[0], why[1]) for row, why in rows}
         self.unique: dict[int, UniqueValues] = {}
         self.states: dict[Row, RowState] = {}
@@ -102,6 +107,7 @@ class _Page:
             outside = group & lost or self._decide(group)
             if not outside:
                 came |= group
+                self.is_changed = True
                 continue
             if row not in outside:
                 other = min(outside)
@@ -175,7 +181,7 @@ class _Page:
 
     def _is_worth_a_try(self, group: Collection[Row]) -> bool:
         """What the database refuses for another reason than a clash was tried a moment ago."""
-        if any(self.reasons[row][0] != REFUSED for row in group):
+        if self.is_changed or any(self.reasons[row][0] != REFUSED for row in group):
             return True
         verdict = self._judge(group)
         return bool(verdict.evicted) or verdict.loser is not None

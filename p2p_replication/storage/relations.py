@@ -33,6 +33,8 @@ class Relations:
                 self.parents.append((name, parent._meta.label, quote(parent._meta.db_table), quote(column)))
         #: ``(child's label, child's table, child's column, delete the child's rows)``
         self.children: list[tuple[str, str, str, bool]] = []
+        #: The database itself changes rows that refer to a deleted one (Django 6.1): none may go for a moment only.
+        self.database_acts = False
         for relation in meta.get_fields(include_hidden=True):
             if isinstance(relation, models.ForeignObjectRel) and (relation.one_to_many or relation.one_to_one):
                 field, child = relation.field, relation.related_model
@@ -45,6 +47,7 @@ class Relations:
                 ):
                     # The rows of an automatic many-to-many table are nothing without their two ends.
                     cascade = bool(child._meta.auto_created)
+                    self.database_acts |= hasattr(getattr(field.remote_field, "on_delete", None), "operation")
                     self.children.append((child._meta.label, quote(child._meta.db_table), quote(column), cascade))
 
     def missing_parents(self, rows: Iterable[tuple[str, Mapping[str, Any]]], arriving: Arriving) -> dict[str, str]:

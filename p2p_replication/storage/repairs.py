@@ -122,7 +122,7 @@ def _carry_out_delete(database: ReplicaDatabase, row: Row) -> bool:
         buried = [key for key in keys if Row(number, key) in wanted.dead]
         entries = load_entries(database.connection, number, buried)
         for entry in entries.values():
-            settle_entry(child, entry, RowState(entry.inserted, entry.deleted, entry.clock, past=entry.past))
+            settle_entry(child, entry, state_of(child, entry, None))
         save_entries(database.connection, number, entries.values())
         forget_parked(database, child, buried)
     return True

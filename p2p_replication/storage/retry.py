@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from django.db import OperationalError
 
-from p2p_replication.models.ledger import EntryStatus, LedgerEntry
+from p2p_replication.models.ledger import EntryStatus, LedgerEntry, Parking
 from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.storage.applier import REFUSALS, is_busy, settle_entry, take_rows
 from p2p_replication.storage.clashes import settle_clashes
@@ -25,13 +25,15 @@ PAGE = 4000
 def retry_parked(database: ReplicaDatabase) -> int:
     """Try all parked entries again; return how many are parked no more."""
     ended = 0
+    refusals: list[str] = []
     # Not those that clash: who has the value is decided below, and no try could let them in.
     for refused in (False, True):
         after = 0
         while page := _page(database, after, refused):
             after = page[-1][0]
-            ended += _retry(database, [(stream, key) for _, stream, key in page], swapping=refused)
-    return ended + settle_clashes(database)
+            ended += _retry(database, [(stream, key) for _, stream, key in page], refusals, swapping=refused)
+    clashing = Parking.objects.using(database.alias).filter(reason__in=(REFUSED, UNIQUE))
+    return ended + settle_clashes(database) if refusals or clashing.exists() else ended
 
 
 def _page(database: ReplicaDatabase, after: int, refused: bool) -> list[tuple[int, int, str]]:
@@ -45,8 +47,12 @@ def _page(database: ReplicaDatabase, after: int, refused: bool) -> list[tuple[in
     return list(entries.order_by("pk").values_list("pk", "stream", "key")[:PAGE])
 
 
-def _retry(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], *, swapping: bool) -> int:
-    """Apply as many of the rows as have everything they need; if the database refuses, try the halves."""
+def _retry(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], refusals: list[str], *, swapping: bool) -> int:
+    """Apply as many of the rows as have everything they need; if the database refuses, try the halves.
+
+    Args:
+        refusals: gets what the database says against them.
+    """
     try:
         with database.writing():
             return _apply(database, rows, swapping and len(rows) > 1)
@@ -55,12 +61,13 @@ def _retry(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], *, swappi
             raise
         if keys := getattr(error, "keys", None):
             free = [row for row in rows if row[1] not in keys]
-            return _retry(database, free, swapping=swapping) if free else 0
+            return _retry(database, free, refusals, swapping=swapping) if free else 0
+        refusals.append(str(error))
         if len(rows) == 1:
             return 0
         middle = len(rows) // 2
-        first = _retry(database, rows[:middle], swapping=swapping)
-        return first + _retry(database, rows[middle:], swapping=swapping)
+        first = _retry(database, rows[:middle], refusals, swapping=swapping)
+        return first + _retry(database, rows[middle:], refusals, swapping=swapping)
 
 
 def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping: bool) -> int:

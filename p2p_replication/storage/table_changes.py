@@ -78,7 +78,7 @@ class TableChanges:
         if self.deletes:
             self.stream.relations.delete_links(list(self.deletes))
             table.delete(list(self.deletes))
-        if swapping and self.updates:
+        if swapping and self.updates and not self.stream.relations.database_acts:
             table.rewrite(self.updates)
         else:
             for key, values in self.updates.items():

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from p2p_replication.models.ledger import EntryStatus
-from p2p_replication.protocol.row_state import RowState
 from p2p_replication.storage.applier import settle_entry, take_rows
 from p2p_replication.storage.ledger import Entry, save_entries
 from p2p_replication.storage.parking import MISSING_PARENT, forget_parked, keep_local_values, note_parked
@@ -95,7 +94,7 @@ def _write(
                 reasons[row.key] = leaving[row]
             elif not entry.alive:
                 ended.append(row.key)
-                settle_entry(stream, entry, RowState(entry.inserted, entry.deleted, entry.clock, past=entry.past))
+                settle_entry(stream, entry, state_of(stream, entry, None))
         save_entries(database.connection, number, [entries[row] for row in rows])
         if ended:
             forget_parked(database, stream, ended)

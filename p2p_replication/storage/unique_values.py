@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.lookups import Exact, IsNull
 
+from p2p_replication.storage.applier import REFUSALS
 from p2p_replication.storage.replica_database import StreamStore
 
 Constraint = models.UniqueConstraint
@@ -28,15 +30,20 @@ class UniqueValues:
         Args:
             values: the row's, as they travel.
         """
-        if not self.constraints:
-            return {}
-        wanted = self._instance(key, values)
         found: dict[str, str] = {}
-        for constraint in self.constraints:
-            others = self._others(constraint, wanted)
-            if others is not None:
-                found |= dict.fromkeys(self._keys(others), constraint.name)
+        if self.constraints:
+            # Values that the database can't even compare are held by nobody; the transaction goes on.
+            with suppress(*REFUSALS), self._savepoint():
+                wanted = self._instance(key, values)
+                for constraint in self.constraints:
+                    others = self._others(constraint, wanted)
+                    if others is not None:
+                        found |= dict.fromkeys(self._keys(others), constraint.name)
         return found
+
+    def _savepoint(self) -> AbstractContextManager[None]:
+        connection = self.stream.table.connection
+        return transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
 
     def _travels(self, constraint: Constraint) -> bool:
         if constraint.fields:

@@ -1,4 +1,4 @@
-"""What a person would do about parked rows: free the values they wait for, bring back missing parents."""
+"""What a person would do about parked rows: bring back missing parents, and rows whose deletes wait for others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.testapp.models import Ruled, Shelf, Team
 
 #: The field of each model that refers to a parent.
 PARENTS = {"testapp.Book": "shelf", "testapp.Player": "team", "testapp.Team": "captain"}
+PARENT_MODELS = {"testapp.Book": "testapp.Shelf", "testapp.Player": "testapp.Team", "testapp.Team": "testapp.Player"}
 
 
 def revive(replica: StorageReplica, label: str, parent: bytes, key: bytes) -> None:
@@ -25,7 +26,7 @@ def revive(replica: StorageReplica, label: str, parent: bytes, key: bytes) -> No
 
 
 def set_apart(replica: StorageReplica, label: str, key: Any) -> None:
-    """Give a row values that no other has; one whose delete waits for others is revived by that."""
+    """Revive a row whose delete waits for others, by an edit; with values that no other has."""
     if label == "testapp.Ruled":
         Ruled.objects.using(replica.alias).filter(pk=uuid.UUID(bytes=key)).update(code=None, left=None)
     elif label == "testapp.Shelf":

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from p2p_replication.models import Parking
 from p2p_replication.storage.repairs import due_repairs
 from tests.storage.conftest import StorageReplica, meet
+from tests.storage.test_posting import states
 from tests.storage.test_unique_clashes import same
 from tests.testapp.models import SPARE_DESK, Branch, Desk, Office, Player, Team, Thing
 
@@ -63,6 +64,18 @@ def test_a_delete_that_meets_a_new_child(replica, field):
             expected = {"set_to": SPARE_DESK}.get(field, desk.pk if field in KEEPING else None)
             assert getattr(left, f"{field}_id") == expected
     same(*replicas, labels=LABELS)
+
+
+@pytest.mark.parametrize("field", ["cascade", "set_null"])
+def test_it_is_mended_without_the_replica_that_made_the_child(replica, field):
+    (a, b, c), _, thing = clash(replica, field)
+    assert (a.parked(), c.parked()) == (1, 1)
+    mend(a, c)
+    assert (a.parked(), c.parked()) == (0, 0)
+    for one in (a, c):
+        assert Thing.objects.using(one.alias).filter(pk=thing.pk).exists() == (field == "set_null")
+    mend(a, b, c)
+    same(a, b, c, labels=LABELS)
 
 
 def test_nothing_is_repaired_before_it_is_asked_for(replica):
@@ -153,6 +166,7 @@ def test_a_default_that_is_deleted_as_well_is_no_repair(replica):
     for one in (a, b):
         assert not Thing.objects.using(one.alias).exists()
         assert one.parked() == 1
+        assert states(one, "testapp.Thing")[thing.pk.bytes].values["set_to"] == desk.pk.bytes
     same(a, b, labels=LABELS)
     Desk.objects.using("a").create(pk=SPARE_DESK)
     mend(a, b)
@@ -215,6 +229,21 @@ def test_a_row_that_moved_away_is_not_deleted_with_the_place_it_left(replica):
     for one in (a, b):
         assert Thing.objects.using(one.alias).get().cascade_id == new.pk
         assert one.parked() == 0
+    same(a, b, labels=LABELS)
+
+
+def test_an_edit_that_is_newer_than_the_delete_stays_in_the_ledger(replica):
+    """The row is deleted all the same, but every replica must say the same of it."""
+    a, b = replica("a"), replica("b")
+    desk = Desk.objects.using("a").create()
+    meet(a, b, labels=LABELS)
+    Thing.objects.using("b").create(cascade_id=desk.pk)
+    Desk.objects.using("a").all().delete()
+    a.post()
+    Desk.objects.using("b").update(name="later")
+    mend(a, b)
+    assert [field for field, _ in states(a, "testapp.Desk")[desk.pk.bytes].fields().items()] == ["name"]
+    assert states(a, "testapp.Desk") == states(b, "testapp.Desk")
     same(a, b, labels=LABELS)
 
 

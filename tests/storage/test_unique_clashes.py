@@ -12,8 +12,10 @@ from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 
 from p2p_replication.models import EntryStatus, LedgerEntry, Parking
+from p2p_replication.protocol.changes import unpack_rows
+from tests.storage.batches import batch_of, edited, with_values
 from tests.storage.conftest import StorageReplica, meet
-from tests.testapp.models import Badge, Book, Click, Folder, Ruled, Shelf
+from tests.testapp.models import Badge, Book, ByDatabase, Click, Folder, Ruled, Shelf
 
 RULED = ("testapp.Ruled",)
 SHELVES = ("testapp.Shelf", "testapp.Book")
@@ -270,6 +272,22 @@ def test_a_local_row_that_an_older_one_pushes_out_is_not_lost(replica):
     assert Ruled.objects.using("c").get(code="y").amount == 9
 
 
+@pytest.mark.parametrize("fault", [{"amount": 2**63}, {"left": "x" * 50}, {"code": 7.5}, {"right": b"\xff"}])
+@pytest.mark.on("sqlite", "postgresql")
+def test_a_value_that_no_row_can_have_is_no_clash_and_stops_nothing(replica, fault):
+    a, b = replica("a"), replica("b")
+    for i in range(3):
+        Ruled.objects.using("a").create(code=str(i), left=i, right=1)
+    changes = batch_of(a, "testapp.Ruled")
+    guilty = list(unpack_rows(changes.rows))[1].key
+    b.apply(a, edited(changes, lambda row: with_values(row, **fault) if row.key == guilty else row))
+    older = Ruled.objects.using("a").create(code="x")
+    Ruled.objects.using("b").create(code="x")
+    b.pull(a, RULED)
+    b.retry_parked()
+    assert Ruled.objects.using("b").get(code="x").pk == older.pk
+
+
 def test_nothing_is_written_while_nothing_changes(replica):
     a, b = replica("a"), replica("b")
     Ruled.objects.using("a").create(code="x")
@@ -278,3 +296,31 @@ def test_nothing_is_written_while_nothing_changes(replica):
     with CaptureQueriesContext(connections["b"]) as queries:
         assert b.retry_parked() == 0
     assert not [q["sql"] for q in queries if q["sql"].split()[0] in ("BEGIN", "UPDATE", "INSERT", "DELETE")]
+
+
+@pytest.mark.on("postgresql")
+def test_a_swap_costs_no_rows_where_the_database_cascades(replica, monkeypatch):
+    """To take a row out for a moment would delete what refers to it, past everybody."""
+    monkeypatch.setattr(Badge._meta.get_field("folder").remote_field, "on_delete", ByDatabase("CASCADE"))
+    a, b = replica("a"), replica("b")
+    for one in (a, b):
+        ((name,),) = one.sql(
+            "SELECT conname FROM pg_constraint WHERE conrelid = 'testapp_badge'::regclass AND contype = 'f'"
+        )
+        one.sql(f"ALTER TABLE testapp_badge DROP CONSTRAINT {name}")
+        one.sql(
+            "ALTER TABLE testapp_badge ADD FOREIGN KEY (folder_id) REFERENCES testapp_folder ON DELETE CASCADE "
+            "DEFERRABLE INITIALLY DEFERRED"
+        )
+    folders = [Folder.objects.using("a").create(name=name) for name in "12"]
+    for folder in folders:
+        Badge.objects.using("a").create(folder=folder)
+    meet(a, b, labels=FOLDERS)
+    for folder, name in zip([folders[0], folders[1], folders[0]], ["spare", "1", "2"], strict=True):
+        Folder.objects.using("a").filter(pk=folder.pk).update(name=name)
+    b.pull(a, FOLDERS)
+    b.retry_parked()
+    assert list(Parking.objects.using("b").values_list("entry__key", "reason", "detail")) == []
+    assert Badge.objects.using("b").count() == 2
+    assert Folder.objects.using("b").get(pk=folders[0].pk).name == "2"
+    same(a, b, labels=FOLDERS)

@@ -19,10 +19,11 @@ from p2p_replication.models import Parking
 from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.storage import posting
+from p2p_replication.storage.parking import MISSING_PARENT, UNIQUE
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.replica_identity import renew_identity
 from tests.databases import Database, attach, detach
-from tests.storage.healing import PARENTS, revive, set_apart
+from tests.storage.healing import PARENT_MODELS, PARENTS, revive, set_apart
 from tests.storage.row_oracle import NOTHING, Oracle, Posted, Replica, Row, State, join
 from tests.storage.statements import (
     CHOICES,
@@ -203,7 +204,7 @@ class WatchedMachine(RuleBasedStateMachine):
             self.drop_databases()
 
     def finish(self) -> None:
-        """Everybody meets everybody: all hold what anybody held, then, with nothing parked, all tables are equal."""
+        """Everybody meets everybody: all hold what anybody held, then all tables and parked rows are equal."""
         ids: set[str] = set()
         for replica in self.replicas:
             if replica in self.set_back:
@@ -221,7 +222,7 @@ class WatchedMachine(RuleBasedStateMachine):
         for replica in self.replicas:
             assert self.oracle.replicas[replica.alias].states == expected
         for _ in range(8):
-            if not any(replica.parked() for replica in self.replicas):
+            if not any(self.needs_a_person(replica) for replica in self.replicas):
                 break
             for replica in self.replicas:
                 replica.database.now_ms = lambda: now_ms() + 2 * FAR_MS  # The time has come for clocks ahead.
@@ -244,24 +245,39 @@ class WatchedMachine(RuleBasedStateMachine):
                 return
         raise AssertionError("the replicas do not come to rest")
 
+    def needs_a_person(self, replica: Watched) -> bool:
+        """Something is parked that is not so by the rules of unique values: those are to come to their end alone."""
+        reasons = Parking.objects.using(replica.alias).values_list("reason", flat=True)
+        return not set(reasons) <= {UNIQUE, MISSING_PARENT} or bool(self.lost_parents(replica))
+
+    def lost_parents(self, replica: Watched) -> list[tuple[str, Any, Any]]:
+        """Return ``(model, key, parent)`` of the parked rows that refer to a row that is deleted, or never was."""
+        held = self.oracle.replicas[replica.alias]
+        found = []
+        for label, key in held.parked:
+            _, parent = held.states[label, key].fields.get(PARENTS.get(label, ""), (0, None))
+            if parent is not None and not held.states.get((PARENT_MODELS[label], parent), NOTHING).alive:
+                found.append((label, key, parent))
+        return found
+
     def heal(self, replica: Watched) -> None:
-        """What a person would do about parked rows: free the values they wait for, bring back missing parents."""
-        held, happened = self.oracle.replicas[replica.alias], []
+        """What a person would do about parked rows: bring back missing parents, and rows that others refer to."""
+        happened = []
         with self.shifted(replica):
+            for label, key, parent in self.lost_parents(replica):
+                happened += observed(replica, self.labels, partial(revive, replica, label, parent, key))
+            held = self.oracle.replicas[replica.alias]
             for label, key in held.parked:
-                state = held.states[label, key]
-                _, parent = state.fields.get(PARENTS.get(label, ""), (0, None))
-                if parent is not None:
-                    happened += observed(replica, self.labels, partial(revive, replica, label, parent, key))
-            for label in self.labels:
-                for key in read_tables(replica, (label,))[label]:
+                if not held.states[label, key].alive:
                     happened += observed(replica, self.labels, partial(set_apart, replica, label, key))
         self.record(replica, happened)
 
     def check_equal(self) -> None:
         first = self.replicas[0]
         for replica in self.replicas:
-            assert not list(Parking.objects.using(replica.alias).values_list("reason", "detail"))
+            assert not self.needs_a_person(replica), list(Parking.objects.using(replica.alias).values_list("detail"))
+            parked, first_parked = (self.oracle.replicas[one.alias].parked for one in (replica, first))
+            assert parked == first_parked
             assert replica.post().entries == 0
             assert replica.site.broken_references() == []
             replica.sent_rows = 0
