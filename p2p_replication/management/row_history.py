@@ -28,6 +28,7 @@ from p2p_replication.registry import Options
 from p2p_replication.storage.codecs import base_field
 from p2p_replication.storage.digests import differing, field_digests
 from p2p_replication.storage.ledger import Entry, load_entries
+from p2p_replication.storage.link_table import table_of
 from p2p_replication.storage.table import ModelTable
 
 
@@ -89,7 +90,7 @@ def key_text(database: str, options: Options, typed: str) -> str:
 
     Raises ConfigurationError if that can be no key of the model.
     """
-    table = ModelTable(connections[database], options)
+    table = table_of(connections[database], options)
     pk = options.model._meta.pk
     assert pk is not None
     try:
@@ -103,7 +104,7 @@ def key_text(database: str, options: Options, typed: str) -> str:
 
 def row_history(database: str, options: Options, key: str) -> RowHistory:
     """Gather what is known of a row."""
-    table = ModelTable(connections[database], options)
+    table = table_of(connections[database], options)
     stream = Stream.objects.using(database).filter(label=options.label).first()
     origins = OriginNames(database)
     entry = load_entries(connections[database], stream.pk, [key]).get(key) if stream is not None else None

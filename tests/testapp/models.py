@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
 from p2p_replication.models import ReplicatedModel
@@ -231,3 +233,112 @@ class Specimen(ReplicatedModel):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+
+class Tag(ReplicatedModel):
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Person(ReplicatedModel):
+    """Has every kind of many-to-many field, with ends of several kinds of keys."""
+
+    name = models.CharField(max_length=50, default="")
+    tags = models.ManyToManyField(Tag, related_name="people")
+    friends = models.ManyToManyField("self")
+    follows = models.ManyToManyField("self", symmetrical=False, related_name="followers")
+    coins = models.ManyToManyField(Coin)
+    secret_tags = models.ManyToManyField(Tag, related_name="+")
+    hobbies: models.ManyToManyField[Any, Any] = models.ManyToManyField("Hobby")
+    clubs: models.ManyToManyField[Any, Any] = models.ManyToManyField("Club", through="Membership")
+
+    class Replication:
+        exclude = ["secret_tags"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Hobby(models.Model):
+    """Does not replicate."""
+
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Club(ReplicatedModel):
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(ReplicatedModel):
+    """A through model of its own."""
+
+    person = models.ForeignKey(Person, on_delete=models.CASCADE)
+    club = models.ForeignKey(Club, on_delete=models.CASCADE)
+    role = models.CharField(max_length=50, default="")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["person", "club"], name="membership_pair")]
+
+    def __str__(self) -> str:
+        return self.role
+
+
+class Place(ReplicatedModel):
+    """A parent in multi-table inheritance, which has rows of its own as well."""
+
+    name = models.CharField(max_length=50)
+    town = models.CharField(max_length=50, default="")
+    tags = models.ManyToManyField(Tag, related_name="places")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Restaurant(Place):
+    stars = models.IntegerField(default=0)
+    kitchen = models.CharField(max_length=50, default="")
+    guests = models.ManyToManyField(Person, related_name="restaurants")
+
+
+class Pizzeria(Restaurant):
+    """Three tables deep."""
+
+    ovens = models.IntegerField(default=1)
+
+
+class Eatery(Restaurant):
+    """A proxy of a child."""
+
+    class Meta:
+        proxy = True
+
+
+class Review(ReplicatedModel):
+    """Refers to a parent, and to a child through its proxy."""
+
+    place = models.ForeignKey(Place, on_delete=models.CASCADE, related_name="reviews")
+    eatery = models.ForeignKey(Eatery, null=True, on_delete=models.SET_NULL, related_name="reviews_as_eatery")
+    text = models.CharField(max_length=50, default="")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Passport(models.Model):
+    """Its key is a one-to-one to another row, without inheritance."""
+
+    is_p2p_replicated = True
+
+    person = models.OneToOneField(Person, primary_key=True, on_delete=models.CASCADE)
+    number = models.CharField(max_length=20, default="")
+
+    def __str__(self) -> str:
+        return self.number
