@@ -198,25 +198,26 @@ def _inherits_options(model: type[models.Model], replication: type) -> bool:
 
 def _links(options: Options, found: Mapping[str, Options]) -> Iterator[Options]:
     """Yield the options of the automatic many-to-many tables of a model's own fields whose two ends replicate."""
-    for field in options.model._meta.local_many_to_many:
-        through = through_of(field)
-        if through is None or field.name in options.exclude:
+    for many in options.model._meta.local_many_to_many:
+        through = through_of(many)
+        if through is None or many.name in options.exclude:
             continue
-        names: Any = (field.m2m_field_name(), field.m2m_reverse_field_name())  # type: ignore[attr-defined]
+        names: Any = (many.m2m_field_name(), many.m2m_reverse_field_name())  # type: ignore[attr-defined]
         ends: Any = tuple(through._meta.get_field(name) for name in names)
         if all(_concrete_label(end.related_model) in found for end in ends):
             yield Options(model=through, source=options.source, ends=ends)
 
 
-def through_of(field: models.ManyToManyField[Any, Any]) -> type[models.Model] | None:
+def through_of(many: models.ManyToManyField[Any, Any]) -> type[models.Model] | None:
     """Return the model of a many-to-many field's automatic table, None if the table is a model of its own."""
-    through: type[models.Model] | None = field.remote_field.through
-    return through if through is not None and through._meta.auto_created else None
+    through: Any = many.remote_field.through
+    automatic: type[models.Model] | None = through if through is not None and through._meta.auto_created else None
+    return automatic
 
 
 def _owner(through: type[models.Model]) -> type[models.Model]:
     """Return the model whose field an automatic many-to-many table belongs to."""
-    owner: Any = through._meta.auto_created
+    owner: type[models.Model] = through._meta.auto_created  # type: ignore[assignment]
     return owner
 
 

@@ -21,9 +21,8 @@ from p2p_replication.protocol.messages import BYTES, Digest
 from p2p_replication.protocol.version_vector import covers
 from p2p_replication.registry import registry
 from p2p_replication.storage.ledger import COLUMNS, Entry
-from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.link_table import table_of
-from p2p_replication.storage.table import ModelTable
+from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.vectors import vector_of
 from p2p_replication.storage.vendors import vendor_of
 from p2p_replication.storage.versions import state_of

@@ -49,16 +49,18 @@ def link_codec(ends: Sequence[FieldCodec]) -> FieldCodec:
     """Return how a link's key travels: as a msgpack list of its ends' wire keys, in bytes."""
 
     def to_wire(key: str) -> bytes:
-        return _pack([
-            codec.to_wire(end) if codec.to_wire else end for codec, end in zip(ends, split(key), strict=True)
-        ])
+        return _pack(
+            [codec.to_wire(end) if codec.to_wire else end for codec, end in zip(ends, split(key), strict=True)]
+        )
 
     def from_wire(value: Any) -> str:
         try:
             first, second = _unpack(value)
         except (msgspec.MsgspecError, TypeError, RecursionError) as error:
             raise ValueError(f"{value!r} is no pair of keys") from error
-        keys = [codec.from_wire(end) if codec.from_wire else end for codec, end in zip(ends, (first, second), strict=True)]
+        keys = [
+            codec.from_wire(end) if codec.from_wire else end for codec, end in zip(ends, (first, second), strict=True)
+        ]
         if not all(isinstance(key, str) for key in keys):
             raise ValueError(f"{value!r} is no pair of keys")
         text = joined(*keys)

@@ -1,9 +1,9 @@
 """Many-to-many rows whose end goes: they leave the table with it, and die with it.
 
-A link is in its table if it is alive and both ends are there. When an end is deleted by a peer, its links are taken out
-and parked as they are, without a new version: the tombstones that the deleting replica made of those it knew are on
-their way, and replicas that made their own as well would flood each other. What stays parked is a link that the deleting
-replica did not know of. ``bury_links`` ends it, some time later.
+A link is in its table if it is alive and both ends are there. When an end is deleted by a peer, its links are taken
+out and parked as they are, without a new version: the tombstones that the deleting replica made of those it knew are on
+their way, and replicas that made their own as well would flood each other. What stays parked is a link that the
+deleting replica did not know of. ``bury_links`` ends it, some time later.
 """
 
 from __future__ import annotations

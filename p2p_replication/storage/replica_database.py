@@ -18,9 +18,9 @@ from p2p_replication.protocol.clock import WallClock
 from p2p_replication.storage.database_file import file_at_path
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
+from p2p_replication.storage.link_table import table_of
 from p2p_replication.storage.relations import Relations
 from p2p_replication.storage.replica_identity import identity_of, new_start
-from p2p_replication.storage.link_table import table_of
 from p2p_replication.storage.table import ModelTable, WireRow, stored_models
 from p2p_replication.storage.vendors import vendor_of
 from p2p_replication.storage.write_budget import WriteBudget

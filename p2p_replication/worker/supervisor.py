@@ -22,9 +22,9 @@ from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.peer_rows import PeerRows
 from p2p_replication.storage.held_fields import adopt_known_fields
+from p2p_replication.storage.link_rows import bury_links
 from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
-from p2p_replication.storage.link_rows import bury_links
 from p2p_replication.storage.retry import retry_parked
 from p2p_replication.worker.leases import release_lease, take_lease
 from p2p_replication.worker.loops import run_loops
