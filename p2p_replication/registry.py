@@ -119,7 +119,7 @@ class Registry:
             other
             for other in self
             if other is not options
-            and (other.label in owners or (other.ends and _owner(other.model)._meta.label in owners))
+            and (other.label in owners or (other.ends and owner_of(other.model)._meta.label in owners))
         ]
 
     def __contains__(self, model: type[models.Model]) -> bool:
@@ -215,7 +215,7 @@ def through_of(many: models.ManyToManyField[Any, Any]) -> type[models.Model] | N
     return automatic
 
 
-def _owner(through: type[models.Model]) -> type[models.Model]:
+def owner_of(through: type[models.Model]) -> type[models.Model]:
     """Return the model whose field an automatic many-to-many table belongs to."""
     owner: type[models.Model] = through._meta.auto_created  # type: ignore[assignment]
     return owner

@@ -252,7 +252,7 @@ def _before_migration(sender: AppConfig, using: str, plan: Any = (), **kwargs: A
     if plan and sender.label == APP_LABEL:
         labels = _migrated_apps(plan)
         # The models as they were: the code may call them otherwise by now.
-        before = [model._meta for model in kwargs["apps"].get_models()]
+        before = [model._meta for model in kwargs["apps"].get_models(include_auto_created=True)]
         tables = {meta.db_table for meta in before if meta.app_label in labels}
         remove(using, app_labels=labels, tables=tables, reason="migration")
 
