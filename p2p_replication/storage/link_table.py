@@ -41,11 +41,18 @@ class LinkTable(ModelTable):
         )
 
     def has_keys(self, alias: str, keys: Sequence[str]) -> tuple[str, list[Any]]:
-        columns = ", ".join(f"{alias}.{column}" for column in self._end_columns())
+        number = self.quoted("id")
         pairs = ", ".join(["(%s, %s)"] * len(keys))
-        if self.vendor.has_one_write_lock:
-            pairs = f"VALUES {pairs}"  # SQLite takes a list of rows only so.
-        return f"({columns}) IN ({pairs})", [end for key in keys for end in self.key_values(key)]
+        found = " AND ".join(
+            f"k.{column} = {self.vendor.key_value(end, codec.wire_type)}"
+            for column, end, codec in zip(self._end_columns(), ("v.one", "v.other"), self.ends, strict=True)
+        )
+        # SQLite uses no index for (one, other) IN (...); CROSS JOIN lets it begin with the keys.
+        return (
+            f"{alias}.{number} IN (WITH v(one, other) AS (VALUES {pairs}) "
+            f"SELECT k.{number} FROM v CROSS JOIN {self.name} k WHERE {found})",
+            [end for key in keys for end in self.key_values(key)],
+        )
 
     def key_values(self, key: str) -> tuple[str, ...]:
         return split(key)
