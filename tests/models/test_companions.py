@@ -12,7 +12,7 @@ from tests.testapp.models import Note, Person, Pizzeria, Place, Restaurant
 
 pytestmark = pytest.mark.django_db
 TOPIC = "field-team"
-PERSON = {"testapp.Person_tags", "testapp.Person_friends", "testapp.Person_follows", "testapp.Person_coins"}
+PERSON = {"testapp.Person_tags", "testapp.Person_friends", "testapp.Person_follows", "testapp.Person_languages"}
 PLACE = {"testapp.Place_tags"}
 RESTAURANT = {"testapp.Place", "testapp.Restaurant_guests", *PLACE}
 

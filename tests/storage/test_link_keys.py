@@ -15,7 +15,7 @@ from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.storage.link_keys import end_texts, joined, link_codec, link_text, split
 from tests.storage.batches import batch_of, edited
 from tests.storage.conftest import StorageReplica
-from tests.testapp.models import Coin, Person, Tag
+from tests.testapp.models import Language, Person, Tag
 
 LINKS = "testapp.Person_tags"
 #: No database takes half a surrogate pair, PostgreSQL no NUL.
@@ -102,7 +102,7 @@ def test_what_is_no_key_is_refused_and_loses_nothing(replica: Any) -> None:
 def test_any_bytes_are_a_key_or_an_error(value: bytes) -> None:
     from p2p_replication.storage.codecs_sqlite import codec_for
 
-    ends = [codec_for(Person._meta.get_field("id")), codec_for(Coin._meta.get_field("code"))]  # type: ignore[arg-type]
+    ends = [codec_for(Person._meta.get_field("id")), codec_for(Language._meta.get_field("code"))]  # type: ignore[arg-type]
     codec = link_codec(ends)
     assert codec.from_wire is not None and codec.to_wire is not None
     try:

@@ -249,7 +249,7 @@ class Person(ReplicatedModel):
     tags = models.ManyToManyField(Tag, related_name="people")
     friends = models.ManyToManyField("self")
     follows = models.ManyToManyField("self", symmetrical=False, related_name="followers")
-    coins = models.ManyToManyField(Coin)
+    languages: models.ManyToManyField[Any, Any] = models.ManyToManyField("Language")
     secret_tags = models.ManyToManyField(Tag, related_name="+")
     hobbies: models.ManyToManyField[Any, Any] = models.ManyToManyField("Hobby")
     clubs: models.ManyToManyField[Any, Any] = models.ManyToManyField("Club", through="Membership")
@@ -259,6 +259,17 @@ class Person(ReplicatedModel):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Language(models.Model):
+    """Its key is a text."""
+
+    is_p2p_replicated = True
+
+    code = models.CharField(max_length=20, primary_key=True)
+
+    def __str__(self) -> str:
+        return self.code
 
 
 class Hobby(models.Model):
