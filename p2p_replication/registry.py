@@ -21,7 +21,7 @@ from p2p_replication.protocol.field_merges import FieldMerge, Merged
 class ModelReplication:
     """How one model replicates; subclass it under ``@register(Model)``."""
 
-    #: Names of fields that stay local.
+    #: Names of fields that stay local; of a many-to-many field, the rows of its automatic table.
     exclude: Sequence[str] = ()
     #: ``{field name: merge}`` in place of last-writer-wins: ``Max()``, ``Min()``, ``Union()``, ``Counter()`` of
     #: ``p2p_replication.merges``, or a function ``(a, b) -> value`` at the top level of a module.
@@ -39,18 +39,26 @@ class Options:
     merge: Mapping[str, FieldMerge] = field(default_factory=dict)
     pools: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
+    #: Of the automatic table of a many-to-many field: its two foreign keys, which together are a row's key.
+    ends: tuple[models.ForeignKey[Any, Any], ...] = ()
 
     @property
     def label(self) -> str:
         return self.model._meta.label
 
     def fields(self) -> list[models.Field[Any, Any]]:
-        """The fields that travel: concrete, not the key, not generated, not excluded."""
+        """The fields that travel: in the model's own table, not the key, not generated, not excluded."""
+        if self.ends:
+            return []  # A link is there or not, that is all.
         return [
             f
-            for f in self.model._meta.concrete_fields
+            for f in self.model._meta.local_concrete_fields
             if not f.primary_key and not f.generated and f.name not in self.exclude
         ]
+
+    def parents(self) -> list[type[models.Model]]:
+        """The models whose tables this one's rows go on in (multi-table inheritance), nearest first."""
+        return self.model._meta.get_parent_list()
 
 
 class Registry:
@@ -97,10 +105,24 @@ class Registry:
                 replication = getattr(model, "Replication", ModelReplication)
             if replication is not None:
                 found[model._meta.label] = _options(model, replication)
+        for options in list(found.values()):
+            found.update((link.label, link) for link in _links(options, found))
         self._options = found
 
     def __iter__(self) -> Iterator[Options]:
         return iter(self._ready().values())
+
+    def companions(self, options: Options) -> list[Options]:
+        """Return the models without which one is not whole: those it inherits from over several tables, and the
+        automatic many-to-many tables of its fields.
+        """
+        owners = {model._meta.label for model in (options.model, *options.parents())}
+        return [
+            other
+            for other in self
+            if other is not options
+            and (other.label in owners or (other.ends and owner_of(other.model)._meta.label in owners))
+        ]
 
     def __contains__(self, model: type[models.Model]) -> bool:
         return model._meta.label in self._ready()
@@ -145,15 +167,28 @@ def _options(model: type[models.Model], replication: type) -> Options:
         {"topic": pool} if isinstance(pool, str) else dict(pool) for pool in getattr(replication, "pools", ())
     )
     exclude = frozenset(getattr(replication, "exclude", ()))
-    unknown = exclude - {f.name for f in model._meta.concrete_fields}
-    if unknown:
+    # What a parent's table has is the parent's to exclude, also where the child inherits its options.
+    own = {f.name for f in (*model._meta.local_concrete_fields, *model._meta.local_many_to_many)}
+    inherited = {
+        f.name: parent
+        for parent in model._meta.get_parent_list()
+        for f in (*parent._meta.local_concrete_fields, *parent._meta.local_many_to_many)
+    }
+    if unknown := exclude - own - inherited.keys():
         raise ConfigurationError(
             f"{model._meta.label}: exclude names {', '.join(sorted(unknown))}, which is no field of the model."
         )
+    for name in sorted(exclude - own):
+        if not _inherits_options(model, replication):
+            parent = inherited[name]._meta.label
+            raise ConfigurationError(
+                f"{model._meta.label}: exclude names {name}, which lies in the table of {parent}: exclude it in the "
+                f"options of {parent}."
+            )
     return Options(
         model=model,
-        exclude=exclude,
-        merge=_merges(model, exclude, getattr(replication, "merge", {})),
+        exclude=exclude & own,
+        merge=_merges(model, exclude & own, getattr(replication, "merge", {})),
         pools=pools,
         source=f"{replication.__module__}.{replication.__qualname__}",
     )
@@ -179,6 +214,40 @@ def _merges(
             merge = Merged(path, merge)
         found[name] = merge
     return found
+
+
+def _inherits_options(model: type[models.Model], replication: type) -> bool:
+    return any(getattr(parent, "Replication", None) is replication for parent in model._meta.get_parent_list())
+
+
+def _links(options: Options, found: Mapping[str, Options]) -> Iterator[Options]:
+    """Yield the options of the automatic many-to-many tables of a model's own fields whose two ends replicate."""
+    for many in options.model._meta.local_many_to_many:
+        through = through_of(many)
+        if through is None or many.name in options.exclude:
+            continue
+        names: Any = (many.m2m_field_name(), many.m2m_reverse_field_name())  # type: ignore[attr-defined]
+        ends: Any = tuple(through._meta.get_field(name) for name in names)
+        if all(_concrete_label(end.related_model) in found for end in ends):
+            yield Options(model=through, source=options.source, ends=ends)
+
+
+def through_of(many: models.ManyToManyField[Any, Any]) -> type[models.Model] | None:
+    """Return the model of a many-to-many field's automatic table, None if the table is a model of its own."""
+    through: Any = many.remote_field.through
+    automatic: type[models.Model] | None = through if through is not None and through._meta.auto_created else None
+    return automatic
+
+
+def owner_of(through: type[models.Model]) -> type[models.Model]:
+    """Return the model whose field an automatic many-to-many table belongs to."""
+    owner: type[models.Model] = through._meta.auto_created  # type: ignore[assignment]
+    return owner
+
+
+def _concrete_label(model: Any) -> str:
+    label: str = (model._meta.concrete_model or model)._meta.label
+    return label
 
 
 registry = Registry()

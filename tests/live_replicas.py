@@ -23,7 +23,7 @@ from p2p_replication.models import EntryStatus, LedgerEntry, Peer, PoolError
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.replicator import Replicator
 from p2p_replication.registry import registry
-from p2p_replication.storage.table import ModelTable
+from p2p_replication.storage.link_table import table_of
 from p2p_replication.worker.supervisor import PoolSupervisor
 from tests.databases import Database, SQLiteFile
 
@@ -163,7 +163,7 @@ class LiveReplica:
 def canonical_rows(label: str) -> list[str]:
     options = registry.get(label)
     assert options is not None
-    table = ModelTable(connections["default"], options)
+    table = table_of(connections["default"], options)
     with connections["default"].cursor() as cursor:
         cursor.execute(f"SELECT {table.key_text('t')} FROM {table.name} t", [])
         keys = [str(key) for (key,) in cursor.fetchall()]

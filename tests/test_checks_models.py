@@ -16,7 +16,7 @@ from p2p_replication.checks.models import check_model
 from p2p_replication.merges import Counter, Max, Union
 from p2p_replication.models import ReplicatedModel
 from p2p_replication.protocol.field_merges import Merged
-from p2p_replication.registry import Options
+from p2p_replication.registry import Options, registry
 from tests.test_checks import ids
 from tests.testapp.models import Book, Note, Ruled, Shelf, Tally
 
@@ -71,14 +71,52 @@ def test_uuid_and_text_keys_are_silent(isolated: None) -> None:
     assert check(ByCode) == check(ById) == check(Note) == []
 
 
-def test_multi_table_inheritance_is_an_error(isolated: None) -> None:
-    class SpecialNote(Note):
+def test_multi_table_inheritance_from_a_model_that_does_not_replicate_is_an_error(isolated: None) -> None:
+    class Plain(models.Model):
+        id = models.UUIDField(primary_key=True)
+
         class Meta:
             app_label = "testapp"
 
-    found = check(SpecialNote)
-    assert "E011" in ids(found) and "E010" not in ids(found)
-    assert "testapp.Note" in found[0].msg
+    class Special(Plain):
+        class Meta:
+            app_label = "testapp"
+
+    found = check(Special)
+    assert ids(found) == ["E011"]
+    assert "testapp.Plain" in found[0].msg
+
+
+def test_multi_table_inheritance_from_a_model_that_replicates_is_silent(isolated: None) -> None:
+    class SpecialNote(Note):
+        more = models.TextField()
+
+        class Meta:
+            app_label = "testapp"
+
+    class ByKey(models.Model):
+        note = models.OneToOneField(Note, primary_key=True, on_delete=models.CASCADE)
+
+        class Meta:
+            app_label = "testapp"
+
+    assert check(SpecialNote) == check(ByKey) == []
+
+
+def test_a_key_that_refers_out_of_replication_is_an_error(isolated: None) -> None:
+    class Named(models.Model):
+        name = models.CharField(max_length=10, primary_key=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    class OwnedByName(models.Model):
+        named = models.OneToOneField(Named, on_delete=models.CASCADE, primary_key=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    assert ids(check(OwnedByName)) == ["E013"]
 
 
 def test_a_proxy_is_not_multi_table_inheritance(isolated: None) -> None:
@@ -165,9 +203,14 @@ def test_merges_that_fit_are_fine() -> None:
     assert ids(check(Tally)) == []
 
 
-def test_a_many_to_many_field_is_a_warning_unless_its_through_model_replicates(isolated: None) -> None:
+def test_many_to_many_rows_that_stay_here_are_told_of(isolated: None) -> None:
+    class Plain(models.Model):
+        class Meta:
+            app_label = "testapp"
+
     class Tagged(ReplicatedModel):
-        notes = models.ManyToManyField(Note)
+        plain = models.ManyToManyField(Plain)
+        named = models.ManyToManyField(Note, through="testapp.Plain", related_name="+")
         shelves = models.ManyToManyField(Note, through="testapp.Shelf", related_name="+")
 
         class Meta:
@@ -175,8 +218,15 @@ def test_a_many_to_many_field_is_a_warning_unless_its_through_model_replicates(i
 
     Tagged._meta.get_field("shelves").remote_field.through = Shelf  # type: ignore[union-attr]
     found = check(Tagged)
-    assert ids(found) == ["W010"]
-    assert "notes" in found[0].msg
+    assert ids(found) == ["I010", "W010"]
+    assert "plain" in found[0].msg and "named" in found[1].msg
+    assert ids(check(Tagged, exclude=frozenset({"plain", "named"}))) == []
+
+
+def test_the_table_of_a_many_to_many_field_is_no_model_to_complain_of() -> None:
+    for label in ("testapp.Person_tags", "testapp.Person_friends", "testapp.Place_tags"):
+        options = registry.get(label)
+        assert options is not None and list(check_model(options)) == []
 
 
 def test_a_generic_foreign_key_is_a_warning(isolated: None) -> None:

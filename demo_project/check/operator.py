@@ -21,7 +21,7 @@ def commands() -> dict[str, Command]:
     """The commands by name; imports models, so Django has to be set up."""
     from django.db import transaction
 
-    from demo_project.survey.models import Observation, Place
+    from demo_project.survey.models import Observation, Place, Tag
 
     def place() -> Place:
         found: Place | None = Place.objects.order_by("-population", "id").first()
@@ -59,6 +59,12 @@ def commands() -> dict[str, Command]:
         deleted: int = Observation.objects.filter(pk__in=pks).delete()[0]
         return deleted
 
+    def tag(pk: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Add tags to an observation and take some from it, by name; make those that are not there."""
+        observation = Observation.objects.get(pk=pk)
+        observation.tags.add(*(Tag.objects.get_or_create(name=name)[0] for name in add))
+        observation.tags.remove(*Tag.objects.filter(name__in=remove))
+
     def save_marked(prefix: str, count: int, pace: float) -> dict[str, int]:
         """Save rows one by one; returns when each was committed, by its mark."""
         where, committed = place(), {}
@@ -69,7 +75,7 @@ def commands() -> dict[str, Command]:
             time.sleep(pace)
         return committed
 
-    return {each.__name__: each for each in (save, bulk_create, edit, queryset_update, delete, save_marked)}
+    return {each.__name__: each for each in (save, bulk_create, edit, queryset_update, delete, tag, save_marked)}
 
 
 def main() -> None:

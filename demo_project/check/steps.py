@@ -62,6 +62,24 @@ def delete(bench: Bench) -> None:
     bench.expect("a delete", bench.b, counting(pks), [0])
 
 
+def tags(bench: Bench) -> None:
+    """A tag crosses, B takes it away again; then both sides add one to the same observation, and both stay."""
+    pk = bench.on_a("save", species="tagged", observer=OBSERVER)
+    query = (
+        "SELECT coalesce(group_concat(name), '') FROM (SELECT t.name FROM survey_observation_tags l "
+        "JOIN survey_tag t ON t.id = l.tag_id WHERE l.observation_id = ? ORDER BY t.name)"
+    )
+    bench.on_a("tag", pk=pk, add=["check-a", "check-b"])
+    bench.expect("the tags of an observation", bench.b, query, ["check-a,check-b"], [pk])
+    bench.operators["b"].call("tag", pk=pk, remove=["check-a"])
+    bench.expect("that B took a tag away", bench.a, query, ["check-b"], [pk])
+    bench.operators["a"].send("tag", pk=pk, add=["check-c"])
+    bench.operators["b"].send("tag", pk=pk, add=["check-d"])
+    for operator in bench.operators.values():
+        operator.answer()
+    bench.expect_both("the tags of both sides", query, ["check-b,check-c,check-d"], [pk])
+
+
 def concurrent_field_edits(bench: Bench) -> None:
     """Both sides change another field of the same rows at the same moment; both changes survive."""
     pks = bench.on_a("bulk_create", species=[f"concurrent-{number}" for number in range(FEW)], observer=OBSERVER)
@@ -100,6 +118,7 @@ STEPS: list[Step] = [
     queryset_update,
     raw_sql_update,
     delete,
+    tags,
     concurrent_field_edits,
     offline_edits,
 ]

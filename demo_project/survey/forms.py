@@ -35,10 +35,7 @@ class ObservationForm(ChangedFieldsForm):
     class Meta:
         model = Observation
         fields = ["species", "count", "note", "observed_at", "tags"]
-        help_texts = {
-            "observed_at": "UTC",
-            "tags": "Tags replicate; which observation has which tag stays on this node for now.",
-        }
+        help_texts = {"observed_at": "UTC"}
         widgets = {
             "species": forms.TextInput(attrs={"autocomplete": "off", "placeholder": "Common swift"}),
             "note": forms.Textarea(attrs={"rows": 3}),

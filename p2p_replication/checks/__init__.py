@@ -8,7 +8,7 @@ E004      ``ROOM_AUTHORIZER`` or ``SIGNALING_LIMITS`` can't be used
 E005      a pool that the code declares can't work
 W001      an account that a declared pool uses has no ``SIGNALING_URL``
 E010      a primary key that can't identify a row everywhere
-E011      multi-table inheritance
+E011      multi-table inheritance from a model that does not replicate
 E012      a field of a kind that can't travel
 E013      a foreign key to a model that does not replicate
 E014      declared merges
@@ -16,7 +16,8 @@ E015      an excluded field without which no row can be inserted
 E016      the primary key is excluded
 E017      a table's name that has quotes in it
 E018      options on a proxy model
-W010      a many-to-many field
+W010      a many-to-many field whose through model does not replicate
+I010      a many-to-many field to a model that does not replicate
 W011      a generic foreign key
 W012      a file field
 E020      a model in a database that replication can't run on

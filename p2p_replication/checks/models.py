@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.db import models
 
 from p2p_replication.checks.merges import check_merges
 from p2p_replication.exceptions import ConfigurationError
-from p2p_replication.registry import Options, registry
-from p2p_replication.storage.codecs import wire_type
+from p2p_replication.registry import Options, registry, through_of
+from p2p_replication.storage.codecs import base_field, wire_type
 
 #: How keys may travel.
 KEY_TYPES = {"uuid", "text"}
@@ -36,6 +36,9 @@ def check_models(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 def check_model(options: Options) -> Iterator[CheckMessage]:
     """Yield what is wrong with the replication of one model."""
+    yield from _table_name(options)
+    if options.ends:
+        return  # What is wrong with an end is said of the end.
     yield from _identity(options)
     yield from _options(options)
     for field in options.fields():
@@ -46,26 +49,21 @@ def check_model(options: Options) -> Iterator[CheckMessage]:
 
 def _identity(options: Options) -> Iterator[CheckMessage]:
     meta = options.model._meta
-    if meta.parents:
-        parents = ", ".join(parent._meta.label for parent in meta.parents)
+    local = [parent for parent in meta.parents if (parent._meta.concrete_model or parent) not in registry]
+    if local:
+        parents = ", ".join(parent._meta.label for parent in local)
         yield Error(
-            f"{options.label} inherits from {parents} over several tables, which can't replicate yet.",
-            hint="Make the parent abstract, or replace the inheritance by a OneToOneField to it.",
+            f"{options.label} inherits over several tables from {parents}, which does not replicate: elsewhere its "
+            "rows would lack that part.",
+            hint=f"Let {parents} replicate too (inherit from ReplicatedModel there, or register it), or make it "
+            "abstract.",
             obj=options.model,
             id="p2p_replication.E011",
         )
         return
-    if '"' in meta.db_table:
-        yield Error(
-            f"{options.label} has a db_table with a quote in it, {meta.db_table!r}: no table of that name is found "
-            "(PostgreSQL: only tables on the search_path replicate).",
-            hint='Write a plain name; let OPTIONS["options"] = "-c search_path=..." of the database name the schemas.',
-            obj=options.model,
-            id="p2p_replication.E017",
-        )
     key = meta.pk
     try:
-        kind = wire_type(key) if isinstance(key, models.Field) else None
+        kind = wire_type(base_field(key)) if isinstance(key, models.Field) else None
     except ConfigurationError:
         kind = None
     if kind not in KEY_TYPES:
@@ -77,6 +75,20 @@ def _identity(options: Options) -> Iterator[CheckMessage]:
             "p2p_replication.models) or a CharField as primary key.",
             obj=options.model,
             id="p2p_replication.E010",
+        )
+    elif isinstance(key, models.ForeignKey):
+        yield from _field(options, key)
+
+
+def _table_name(options: Options) -> Iterator[CheckMessage]:
+    meta = options.model._meta
+    if '"' in meta.db_table:
+        yield Error(
+            f"{options.label} has a db_table with a quote in it, {meta.db_table!r}: no table of that name is found "
+            "(PostgreSQL: only tables on the search_path replicate).",
+            hint='Write a plain name; let OPTIONS["options"] = "-c search_path=..." of the database name the schemas.',
+            obj=options.model,
+            id="p2p_replication.E017",
         )
 
 
@@ -96,6 +108,8 @@ def _options(options: Options) -> Iterator[CheckMessage]:
     for name in sorted(options.exclude):
         field = options.model._meta.get_field(name)
         assert isinstance(field, models.Field)
+        if field.many_to_many:
+            continue
         if field.primary_key:
             yield Error(
                 f"exclude names the primary key {name}, which always travels: it says which row is meant.",
@@ -151,13 +165,26 @@ def _relations_without_columns(options: Options) -> Iterator[CheckMessage]:
     meta = options.model._meta
     for many in meta.local_many_to_many:
         through = many.remote_field.through
-        if through is None or through not in registry:
+        if through is None or through in registry or many.name in options.exclude:
+            continue
+        if through_of(many) is None:
             yield Warning(
-                f"The rows of the many-to-many field {many.name} do not replicate yet.",
-                hint="Use a through model of your own that inherits from ReplicatedModel, or silence this check if "
-                "they may differ between replicas.",
+                f"The rows of the many-to-many field {many.name} stay here, as {through._meta.label} does not "
+                "replicate.",
+                hint=f"Let {through._meta.label} inherit from ReplicatedModel, or silence this check if its rows may "
+                "differ between replicas.",
                 obj=many,
                 id="p2p_replication.W010",
+            )
+        else:
+            target = many.remote_field.model
+            yield Info(
+                f"The rows of the many-to-many field {many.name} stay here, as {target._meta.label} does not "
+                "replicate.",
+                hint=f"Let {target._meta.label} replicate too, or add {many.name!r} to exclude in {options.source} to "
+                "say that this is meant.",
+                obj=many,
+                id="p2p_replication.I010",
             )
     for field in meta.private_fields:
         if hasattr(field, "ct_field") and hasattr(field, "fk_field"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, models
 
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.management.layout import replica_name, when
@@ -25,9 +25,11 @@ from p2p_replication.models.ledger import (
 from p2p_replication.models.pool import Declaration, PeerProgress, PeerState, PoolError
 from p2p_replication.protocol.version_vector import covers
 from p2p_replication.registry import Options
-from p2p_replication.storage.codecs import base_field
+from p2p_replication.storage.codecs import FieldCodec, base_field
 from p2p_replication.storage.digests import differing, field_digests
 from p2p_replication.storage.ledger import Entry, load_entries
+from p2p_replication.storage.link_keys import joined, split
+from p2p_replication.storage.link_table import LinkTable, table_of
 from p2p_replication.storage.table import ModelTable
 
 
@@ -89,21 +91,29 @@ def key_text(database: str, options: Options, typed: str) -> str:
 
     Raises ConfigurationError if that can be no key of the model.
     """
-    table = ModelTable(connections[database], options)
-    pk = options.model._meta.pk
-    assert pk is not None
+    table = table_of(connections[database], options)
     try:
-        value: Any = base_field(pk).to_python(typed)
-        return table.key_from_wire(value.bytes if isinstance(value, uuid.UUID) else value)
+        if isinstance(table, LinkTable):
+            ends = zip(options.ends, table.ends, split(typed), strict=True)
+            return joined(*(_key_text(end, codec, text) for end, codec, text in ends))
+        assert options.model._meta.pk is not None
+        return _key_text(options.model._meta.pk, table.key, typed)
     except (ValidationError, ValueError) as error:
         raise ConfigurationError(
             f"{typed!r} is no key of {options.label}, whose keys are {table.key.wire_type}."
         ) from error
 
 
+def _key_text(field: models.Field[Any, Any], codec: FieldCodec, typed: str) -> str:
+    value: Any = base_field(field).to_python(typed)
+    value = value.bytes if isinstance(value, uuid.UUID) else value
+    text: str = codec.from_wire(value) if codec.from_wire else value
+    return text
+
+
 def row_history(database: str, options: Options, key: str) -> RowHistory:
     """Gather what is known of a row."""
-    table = ModelTable(connections[database], options)
+    table = table_of(connections[database], options)
     stream = Stream.objects.using(database).filter(label=options.label).first()
     origins = OriginNames(database)
     entry = load_entries(connections[database], stream.pk, [key]).get(key) if stream is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from django.utils import timezone
 from p2p_replication.conf import SETTING_NAME, app_settings
 from p2p_replication.exceptions import ConfigurationError, NotInSync, WorkerNotRunning
 from p2p_replication.models.callables import dotted_name
+from p2p_replication.models.companions import companion_labels, end_declaration, settle_companions
 from p2p_replication.models.doorbell import ring_doorbell
 from p2p_replication.models.ledger import ChangeLogEntry, Stream
 from p2p_replication.models.pool import Declaration, Peer, PeerProgress, PeerQuerySet, PeerState, Pool, PoolError
@@ -59,7 +61,8 @@ class PoolHandle:
     def cancel(self) -> None:
         """End this model's part in the pool; the pool goes with its last model. Rows stay where they are."""
         with transaction.atomic():
-            self.pool.declarations.filter(model=self.model._meta.label).delete()
+            for declaration in self.pool.declarations.filter(model=self.model._meta.label):
+                end_declaration(declaration)
             if not self.pool.declarations.exists():
                 Pool.objects.filter(pk=self.pool.pk).update(cancelled_at=timezone.now())
         ring_doorbell()
@@ -112,7 +115,9 @@ class _Barrier:
         self.handle = handle
         last = ChangeLogEntry.objects.order_by("-id").values_list("id", flat=True).first()
         self.last_entry = last or 0
-        self.target: int | None = None
+        self.label = handle.model._meta.label
+        #: The own counters that peers must have, by model: the handle's, and what comes along with it.
+        self.targets: dict[str, int] = {}
 
     def give_up(self, timeout: float, missing: str) -> NoReturn:
         """The time is over."""
@@ -122,37 +127,39 @@ class _Barrier:
     def missing(self, peers: int) -> str | None:
         """Say what is still missing, or None."""
         pool = Pool.objects.get(pk=self.handle.pool.pk)
-        label = self.handle.model._meta.label
         if pool.cancelled_at is not None:
             raise ConfigurationError(f"The pool {pool} is cancelled.")
         if not pool.has_live_worker:
             if pool.declarations.filter(created_at__gt=timezone.now() - LEASE_GRACE).exists():
                 return "no worker has taken the pool yet."
             raise _no_worker(pool)
-        if self.target is None:
+        if not self.targets:
             waiting = ChangeLogEntry.objects.filter(id__lte=self.last_entry).count()
             if waiting:
                 return f"{waiting} local changes are not posted yet."
-            own = Stream.objects.filter(label=label).values_list("own_vector", flat=True).first() or {}
-            self.target = max(own.values(), default=0)
-        progress = list(
-            PeerProgress.objects.filter(
-                declaration__pool=pool, declaration__model=label, peer__state=PeerState.CONNECTED
-            ).select_related("peer")
-        )
-        done = [p for p in progress if p.acknowledged >= self.target and p.complete]
-        if len(done) >= peers:
+            labels = [self.label, *companion_labels(self.label)]
+            vectors = dict(Stream.objects.filter(label__in=labels).values_list("label", "own_vector"))
+            self.targets = {label: max(vectors.get(label, {}).values(), default=0) for label in labels}
+        progress = defaultdict(list)
+        for item in PeerProgress.objects.filter(
+            declaration__pool=pool, declaration__model__in=self.targets, peer__state=PeerState.CONNECTED
+        ).select_related("peer", "declaration"):
+            progress[item.peer_id].append(item)
+        # A peer may lack a companion: then it is behind in nothing that it could have.
+        connected = [items for items in progress.values() if any(i.declaration.model == self.label for i in items)]
+        behind = [[text for item in items if (text := self._behind(item))] for items in connected]
+        if sum(not texts for texts in behind) >= peers:
             return None
-        if len(progress) < peers:
-            return f"{len(progress)} of {peers} peers are connected."
-        behind = [
-            f"{p.peer} has acknowledged {p.acknowledged} of {self.target}"
-            if p.acknowledged < self.target
-            else f"{p.rows_behind or 'some'} rows of {p.peer} are not applied yet"
-            for p in progress
-            if p not in done
-        ]
-        return "; ".join(behind) + "."
+        if len(connected) < peers:
+            return f"{len(connected)} of {peers} peers are connected."
+        return "; ".join(text for texts in behind for text in texts) + "."
+
+    def _behind(self, progress: PeerProgress) -> str:
+        """Say what a peer, or this replica, still lacks of one model; nothing if there is nothing."""
+        target, peer = self.targets[progress.declaration.model], progress.peer
+        if progress.acknowledged < target:
+            return f"{peer} has acknowledged {progress.acknowledged} of {target}"
+        return "" if progress.complete else f"{progress.rows_behind or 'some'} rows of {peer} are not applied yet"
 
 
 def _no_worker(pool: Pool) -> WorkerNotRunning:
@@ -254,7 +261,7 @@ def declare(
             defaults={"connection_handler": connection_handler, "is_peer_valid": is_peer_valid},
         )
         given = {"connection_handler": connection_handler, "is_peer_valid": is_peer_valid}
-        others = pool.declarations.exclude(model=model._meta.label)
+        others = pool.declarations.exclude(model=model._meta.label).exclude(comes_with=model._meta.label)
         for name, value in given.items():
             if getattr(pool, name) == value:
                 continue
@@ -269,8 +276,10 @@ def declare(
         declaration, new = Declaration.objects.get_or_create(
             pool=pool, model=model._meta.label, defaults={"pull": pull, "push": push, "source": source}
         )
-        if not new and (declaration.pull, declaration.push, declaration.source) != (pull, push, source):
-            Declaration.objects.filter(pk=declaration.pk).update(pull=pull, push=push, source=source)
+        stored = (declaration.pull, declaration.push, declaration.source, declaration.comes_with)
+        if not new and stored != (pull, push, source, ""):
+            Declaration.objects.filter(pk=declaration.pk).update(pull=pull, push=push, source=source, comes_with="")
+        settle_companions(pool)
     ring_doorbell()
     return PoolHandle(pool, model)
 

@@ -82,6 +82,8 @@ class Declaration(ReplicaState):
     push = models.JSONField(null=True, default=dict)
     #: ``"call"`` or the ``p2p.py`` module that declares it.
     source = models.CharField(max_length=200, default="call")
+    #: The model without whose declaration this one would not be there; empty if it was declared on its own.
+    comes_with = models.CharField(max_length=200, blank=True, default="")
     #: Digest of the canonical filter that ``vector`` belongs to.
     filter_digest = models.CharField(max_length=64, blank=True, default="")
     #: JSON ``{origin id: counter}``: what was taken from peers. Own counters are in ``Stream.own_vector``.

@@ -113,7 +113,11 @@ class ReplicatedModel(models.Model):
     ) -> Any:
         # Django's step between the signals: what receivers of post_save do to the instance is not saved yet.
         updated = super()._save_table(raw, cls, force_insert, force_update, using, update_fields)  # type: ignore[misc]
-        self.__dict__["_p2p_loaded"] = self._p2p_known().saved(self, using, update_fields or None)
+        # Of a child in multi-table inheritance each table has its turn.
+        written = {f.attname for f in cls._meta.local_concrete_fields}
+        if update_fields:
+            written = {f.attname for f in cls._meta.local_concrete_fields if {f.name, f.attname} & set(update_fields)}
+        self.__dict__["_p2p_loaded"] = self._p2p_known().saved(self, using, written)
         return updated
 
     def _do_update(  # type: ignore[override,unused-ignore]
@@ -121,19 +125,19 @@ class ReplicatedModel(models.Model):
     ) -> Any:
         # Django's hook between "what save() would write" and the UPDATE: pre_save() has run, so auto_now fields
         # show as changed, and a row that is gone is inserted whole as always.
-        if self._p2p_may_narrow(using, pk_val):
+        if self._p2p_may_narrow(using, base_qs.model, pk_val):
             loaded = self._p2p_known()
             values = [item for item in values if loaded.differs(item[0].attname, item[2])]
             # With nothing to write Django looks whether the row is there, unless the caller named the fields.
             update_fields = None
         return super()._do_update(base_qs, using, pk_val, values, update_fields, *args, **kwargs)  # type: ignore[misc]
 
-    def _p2p_may_narrow(self, using: str, pk_val: Any) -> bool:
+    def _p2p_may_narrow(self, using: str, table: type[models.Model], pk_val: Any) -> bool:
         """Whether this save may leave fields out: its values were loaded from (or saved to) this very row."""
         if self.__dict__.get("_p2p_save_named") or not (self.save_changed_fields and app_settings.SAVE_CHANGED_FIELDS):
             return False
         known = self._p2p_known()
-        return known.alias == using and known.values.get(self._meta.pk.attname) == pk_val  # type: ignore[union-attr]
+        return known.alias == using and known.values.get(table._meta.pk.attname) == pk_val  # type: ignore[union-attr]
 
     def _p2p_known(self) -> LoadedValues:
         return self.__dict__.get("_p2p_loaded", LoadedValues()).certain()  # type: ignore[no-any-return]

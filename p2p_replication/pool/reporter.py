@@ -12,7 +12,7 @@ from p2p_replication.pool.part import Part
 from p2p_replication.pool.peer_rows import ModelReport, PeerReport, PeerRows
 from p2p_replication.pool.replicator import Replicator
 from p2p_replication.protocol.version_vector import Vector, covers
-from p2p_replication.storage.parking import MISSING_PARENT
+from p2p_replication.storage.parking import MISSING_PARENT, REFERENCED
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.vectors import own_vector
 
@@ -56,9 +56,9 @@ class PoolReporter:
         self._errors[text, peer] += 1
 
     def parked(self, model: str, key: str, reason: str, peer: str) -> None:
-        """A row could not be applied. That a parent is not there yet is nothing to worry people with."""
+        """A row could not be applied. That its parent is not there yet, or its children are, is the way of things."""
         logger.info("%s: %s %s is parked: %s", self.topic, model, key, reason)
-        if not reason.startswith(MISSING_PARENT):
+        if not reason.startswith((MISSING_PARENT, REFERENCED)):
             self.error(f"a row of {model} is parked: {reason}", peer)
 
     def ended(self, replicator: Replicator) -> None:

@@ -277,7 +277,7 @@ def take_rows(
     """
     table = stream.table
     wanted = [key for key in keys if key not in aside]
-    locked = database.vendor.lock_rows(database.connection, table.name, table.key_column, wanted)
+    locked = table.lock(wanted)
     post_keys(database, stream, keys)
     entries = load_entries(database.connection, stream.id, keys)
     rows = table.read(list(entries))

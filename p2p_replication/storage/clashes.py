@@ -133,7 +133,7 @@ class _Page:
             for number, keys in by_stream.items():
                 relations = self.database.by_number[number].relations
                 values = [(key, self.states[Row(number, key)].values) for key in keys]
-                missing = relations.missing_parents(values, arriving)
+                missing = relations.missing_parents(values, arriving, {})
                 lacking |= {Row(number, key): parent for key, parent in missing.items()}
             there = self._there([row for row in lacking if self._has_waiting_parents(row)])
             for row, parent in lacking.items():
@@ -145,7 +145,9 @@ class _Page:
 
     def _has_waiting_parents(self, row: Row) -> bool:
         stream = self.database.by_number[row.stream]
-        return any(parent in self.reasons for parent in parents_of(self.database, stream, self.states[row].values))
+        return any(
+            parent in self.reasons for parent in parents_of(self.database, stream, row.key, self.states[row].values)
+        )
 
     def _there(self, rows: Collection[Row]) -> set[Row]:
         """Return those of the rows that the tables have an earlier version of."""
@@ -173,7 +175,9 @@ class _Page:
         group, wave = {row}, [row]
         while wave:
             one = wave.pop()
-            for parent in parents_of(self.database, self.database.by_number[one.stream], self.states[one].values):
+            for parent in parents_of(
+                self.database, self.database.by_number[one.stream], one.key, self.states[one].values
+            ):
                 if parent in self.states and parent not in came and parent not in group:
                     group.add(parent)
                     wave.append(parent)

@@ -21,8 +21,8 @@ from p2p_replication.protocol.messages import BYTES, Digest
 from p2p_replication.protocol.version_vector import covers
 from p2p_replication.registry import registry
 from p2p_replication.storage.ledger import COLUMNS, Entry
+from p2p_replication.storage.link_table import table_of
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
-from p2p_replication.storage.table import ModelTable
 from p2p_replication.storage.vectors import vector_of
 from p2p_replication.storage.vendors import vendor_of
 from p2p_replication.storage.versions import state_of
@@ -52,7 +52,7 @@ def read_digest(
     with snapshot(connection):
         # Of this thread's own: caches and connections belong to one thread.
         row = Stream.objects.using(alias).get(label=label)
-        stream = StreamStore(database, row, ModelTable(connection, options))
+        stream = StreamStore(database, row, table_of(connection, options))
         vector = vector_of(database, stream, declaration)
         origins = dict(Origin.objects.using(alias).values_list("pk", "origin"))
         sums, chosen = BucketSums(), BucketRows(buckets)

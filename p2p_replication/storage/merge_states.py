@@ -59,7 +59,7 @@ def correct_rows(
     if not corrections:
         return set()
     table = stream.table
-    locked = database.vendor.lock_rows(database.connection, table.name, table.key_column, list(corrections))
+    locked = table.lock(list(corrections))
     with unlogged(database):
         for key in corrections.keys() & locked:
             table.update(key, corrections[key])

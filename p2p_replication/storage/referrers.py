@@ -68,11 +68,14 @@ def referring(stream: StreamStore, reference: Reference, keys: Sequence[str]) ->
     return found
 
 
-def parents_of(database: ReplicaDatabase, stream: StreamStore, values: Any) -> Iterable[Row]:
-    """Return the rows that a state's values refer to, by foreign keys that the database enforces."""
+def parents_of(database: ReplicaDatabase, stream: StreamStore, key: str, values: Any) -> Iterable[Row]:
+    """Return the rows that a row with this key and a state's values refers to, by foreign keys that the database
+    enforces."""
     for name, *_ in stream.relations.parents:
         parent = database.streams.get(stream.table.parents[name]._meta.label)
-        if parent is not None and values.get(name) is not None and refers_to_key(stream.table, name):
+        if parent is not None and name not in stream.table.codecs:
+            yield Row(parent.id, stream.table.reference(name, key, {}))  # The end of a link.
+        elif parent is not None and values.get(name) is not None and refers_to_key(stream.table, name):
             try:
                 yield Row(parent.id, parent.table.key_from_wire(values[name]))
             except ValueError:

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from p2p_replication.registry import registry
 from p2p_replication.storage.ledger import chunks, marks
 from p2p_replication.storage.table import ModelTable
 
@@ -35,7 +36,10 @@ class Relations:
         self.children: list[tuple[str, str, str, bool]] = []
         #: The database itself changes rows that refer to a deleted one (Django 6.1): none may go for a moment only.
         self.database_acts = False
-        for relation in meta.get_fields(include_hidden=True):
+        #: Many-to-many rows that replicate: ``(label, column)`` of the end that is a row of this table.
+        self.links: list[tuple[str, str]] = []
+        # What refers to a table that a row of this one goes on in, waits for that row to go.
+        for relation in meta.get_fields(include_parents=False, include_hidden=True):
             if isinstance(relation, models.ForeignObjectRel) and (relation.one_to_many or relation.one_to_one):
                 field, child = relation.field, relation.related_model
                 column = getattr(field, "column", None)
@@ -47,22 +51,29 @@ class Relations:
                 ):
                     # The rows of an automatic many-to-many table are nothing without their two ends.
                     cascade = bool(child._meta.auto_created)
+                    if cascade and child in registry:
+                        self.links.append((child._meta.label, quote(column)))
+                        continue
                     self.database_acts |= hasattr(getattr(field.remote_field, "on_delete", None), "operation")
                     self.children.append((child._meta.label, quote(child._meta.db_table), quote(column), cascade))
 
-    def missing_parents(self, rows: Iterable[tuple[str, Mapping[str, Any]]], arriving: Arriving) -> dict[str, str]:
-        """Return ``{key: what is missing}`` for the rows whose parents are not in the database (or among the rows)."""
+    def missing_parents(
+        self, rows: Iterable[tuple[str, Mapping[str, Any]]], arriving: Arriving, leaving: Arriving
+    ) -> dict[str, str]:
+        """Return ``{key: what is missing}`` for the rows whose parents are not in the database (or among the rows), or
+        leave it.
+        """
         rows = list(rows)
         missing: dict[str, str] = {}
         for name, label, parent_table, column in self.parents:
-            convert = self.table.codecs[name].from_wire
             wanted: dict[str, list[str]] = {}
             for key, values in rows:
-                value = values.get(name)
+                value = self.table.reference(name, key, values)
                 if value is not None:
-                    wanted.setdefault(str(convert(value) if convert else value), []).append(key)
+                    wanted.setdefault(str(value), []).append(key)
             absent = wanted.keys() - self._values(parent_table, column, list(wanted))
             absent -= arriving.get((parent_table, column), set())
+            absent |= wanted.keys() & leaving.get((parent_table, column), set())
             if parent_table == self.table.name and column == self.table.key_column:
                 absent -= {key for key, _ in rows} - missing.keys()
             for parent in absent:
@@ -82,7 +93,7 @@ class Relations:
         return blocked
 
     def delete_links(self, keys: list[str]) -> None:
-        """Delete the automatic many-to-many rows of rows that are about to go."""
+        """Delete the many-to-many rows that don't replicate of rows that are about to go."""
         for _, child_table, column, cascade in self.children:
             if cascade:
                 with self.connection.cursor() as cursor:

@@ -161,7 +161,9 @@ def _answers(
     """Return what is to become of each foreign key whose row was deleted, as far as it can be said."""
     answers = []
     for name, *_ in stream.relations.parents:
-        parents = list(parents_of(database, stream, {name: state.values.get(name)}))
+        if name not in stream.table.codecs:
+            continue  # The end of a link, which goes with it.
+        parents = list(parents_of(database, stream, "", {name: state.values.get(name)}))
         if not parents or not _is_dead(database, parents[0], labels):
             continue
         field = stream.table.options.model._meta.get_field(name)
@@ -169,7 +171,7 @@ def _answers(
         answer = ask(field, database.alias)
         if answer.rule is Rule.SET:
             value = _wire_key(database, stream, name, answer.value)
-            target = list(parents_of(database, stream, {name: value}))
+            target = list(parents_of(database, stream, "", {name: value}))
             is_gone = bool(target) and not _is_there(database, target[0])
             if is_gone or same_value(value, state.values.get(name)) or (value is None and not field.null):
                 continue

@@ -18,6 +18,7 @@ from p2p_replication.protocol.clock import mark_of
 from p2p_replication.storage.database_file import file_at_path
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
+from p2p_replication.storage.link_table import table_of
 from p2p_replication.storage.relations import Relations
 from p2p_replication.storage.replica_identity import identity_of, new_start
 from p2p_replication.storage.table import ModelTable, WireRow, stored_models
@@ -147,7 +148,7 @@ class ReplicaDatabase:
         with transaction.atomic(using=alias):
             for options in stored_models(self.connection):
                 stream, _ = Stream.objects.using(alias).get_or_create(label=options.label)
-                self.streams[options.label] = StreamStore(self, stream, ModelTable(self.connection, options))
+                self.streams[options.label] = StreamStore(self, stream, table_of(self.connection, options))
         self.by_number = {stream.id: stream for stream in self.streams.values()}
 
     @property

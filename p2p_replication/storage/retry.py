@@ -108,9 +108,10 @@ def _take_out_what_still_waits(plans: Sequence[tuple[StreamStore, TableChanges, 
     """A row may wait for a row of another model that is parked as well: repeat until nothing more falls out."""
     while True:
         arriving = {(stream.table.name, stream.table.key_column): set(plan.inserts) for stream, plan, _ in plans}
+        leaving = {(stream.table.name, stream.table.key_column): set(plan.deletes) for stream, plan, _ in plans}
         fell_out = False
         for _, plan, candidates in plans:
-            for key in plan.refused(arriving):
+            for key in plan.refused(arriving, leaving):
                 del candidates[key]
                 fell_out = True
         if not fell_out:

@@ -37,6 +37,6 @@ def seniority(database: ReplicaDatabase, row: Row) -> Seniority:
                 inserted = entry.inserted if entry is not None else MAX_CLOCK
                 ages[Row(number, key)] = (inserted, stream.label, order_of(stream.table.key_to_wire(key)))
                 if entry is not None:
-                    wanted.update(parents_of(database, stream, state_of(stream, entry, rows.get(key)).values))
+                    wanted.update(parents_of(database, stream, key, state_of(stream, entry, rows.get(key)).values))
         wanted -= ages.keys()
     return tuple(sorted(ages.values(), reverse=True))

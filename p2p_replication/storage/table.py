@@ -54,8 +54,7 @@ class ModelTable:
         quote = self.quoted
         self.name = quote(meta.db_table)
         codec_for = self.vendor.codec_for
-        assert meta.pk is not None
-        self.key = codec_for(meta.pk)
+        self.key = self._key_codec()
         self.key_column = quote(self.key.column)
         #: The fields that travel and that the table really has: a reversed migration leaves the model with more.
         fields = [f for f in options.fields() if self.vendor.stored_name(f.column or "") in present]
@@ -63,22 +62,38 @@ class ModelTable:
         self.names: tuple[str, ...] = tuple(self.codecs)
         self._columns = {name: quote(codec.column) for name, codec in self.codecs.items()}
         self._to_wire = [(i, codec.to_wire) for i, codec in enumerate(self.codecs.values()) if codec.to_wire]
-        #: Foreign keys to replicated models (and to this one): ``{field name: model label}``.
+        #: Foreign keys to replicated models (and to this one), those that are the key as well: ``{field name: model}``.
         self.parents: dict[str, type[models.Model]] = {
-            f.name: f.related_model for f in fields if f.remote_field is not None and isinstance(f.related_model, type)
+            f.name: f.related_model._meta.concrete_model or f.related_model
+            for f in (*self._key_fields(), *fields)
+            if f.remote_field is not None and isinstance(f.related_model, type)
         }
 
         stays = [
             f
-            for f in meta.concrete_fields
+            for f in meta.local_concrete_fields
             if self.vendor.stored_name(f.column or "") in present
             and f.name not in self.codecs
+            and f not in self._key_fields()
             and not f.primary_key
             and not f.generated
         ]
         #: Columns that do not travel: a new row gets this replica's own defaults there.
         self._local_columns = {f.name: quote(f.column) for f in stays if f.column}
         self._database_defaults = [f.name for f in (*fields, *stays) if f.db_default is not models.NOT_PROVIDED]
+
+    def _key_fields(self) -> tuple[models.Field[Any, Any], ...]:
+        pk = self.options.model._meta.pk
+        assert pk is not None
+        return (pk,)
+
+    def _key_codec(self) -> FieldCodec:
+        return self.vendor.codec_for(self._key_fields()[0])
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of the key, unquoted."""
+        return tuple(field.column or "" for field in self._key_fields())
 
     def quoted(self, name: str) -> str:
         """Return a quoted name for SQL that has parameters, in which a percent sign is doubled."""
@@ -98,6 +113,31 @@ class ModelTable:
     def has_key(self, alias: str, text: str) -> str:
         """Return the SQL condition that a row has this key of the ledger."""
         return f"{alias}.{self.key_column} = {self.vendor.key_value(text, self.key.wire_type)}"
+
+    def has_keys(self, alias: str, keys: Sequence[str]) -> tuple[str, list[Any]]:
+        """Return the SQL condition that a row has one of these keys, and its parameters."""
+        return f"{alias}.{self.key_column} IN ({marks(len(keys))})", list(keys)
+
+    def key_values(self, key: str) -> tuple[str, ...]:
+        """Return what the columns of a key hold."""
+        return (key,)
+
+    def reference(self, name: str, key: str, values: Mapping[str, Any]) -> Any:
+        """Return what a foreign key of a row has in its column.
+
+        Args:
+            key, values: the row's key and wire values.
+        """
+        if name not in self.codecs:
+            return key
+        value, convert = values.get(name), self.codecs[name].from_wire
+        return convert(value) if convert and value is not None else value
+
+    def lock(self, keys: Sequence[str]) -> set[str]:
+        """Keep those of the rows that are there, and that nobody else locks, from being changed until the transaction
+        ends; return their keys. Never waits.
+        """
+        return self.vendor.lock_rows(self.connection, self.name, self.key_text("t"), self.has_keys, keys)
 
     def wire_row(self, raw: Sequence[Any]) -> WireRow:
         if not self._to_wire:
@@ -127,10 +167,11 @@ class ModelTable:
         with self.connection.cursor() as cursor:
             for chunk in chunks(keys):
                 columns = self.select_list("t")
+                condition, params = self.has_keys("t", chunk)
                 cursor.execute(
                     f"SELECT {self.key_text('t')}{', ' + columns if columns else ''} FROM {self.name} t "
-                    f"WHERE t.{self.key_column} IN ({marks(len(chunk))})",
-                    list(chunk),
+                    f"WHERE {condition}",
+                    params,
                 )
                 for record in cursor.fetchall():
                     found[str(record[0])] = self.wire_row(record[1:])
@@ -151,11 +192,12 @@ class ModelTable:
     def _insert(self, rows: Sequence[tuple[str, Mapping[str, Any]]], left_out: tuple[str, ...]) -> None:
         codecs = [(name, codec.from_wire) for name, codec in self.codecs.items() if name not in left_out]
         local = [name for name in self._local_columns if name not in left_out]
-        columns = [self.key_column, *(self._columns[name] for name, _ in codecs)]
+        key_columns = [self.quoted(column) for column in self.key_columns]
+        columns = [*key_columns, *(self._columns[name] for name, _ in codecs)]
         columns += [self._local_columns[name] for name in local]
         records = []
         for key, values in rows:
-            record: list[Any] = [key]
+            record: list[Any] = [*self.key_values(key)]
             for name, convert in codecs:
                 if name in values:
                     value = values[name]
@@ -165,7 +207,7 @@ class ModelTable:
             record += [self._default(name) for name in local]
             records.append(record)
         with self.connection.cursor() as cursor:
-            conflict = "" if self.vendor.has_one_write_lock else f"ON CONFLICT ({self.key_column}) DO NOTHING"
+            conflict = "" if self.vendor.has_one_write_lock else f"ON CONFLICT ({', '.join(key_columns)}) DO NOTHING"
             if self.vendor.insert(cursor, self.name, columns, records, conflict) < len(records):
                 raise Busy(f"somebody inserts a row of {self.label} with a key that a peer sends")
 
@@ -221,7 +263,8 @@ class ModelTable:
     def delete(self, keys: Sequence[str]) -> None:
         with self.connection.cursor() as cursor:
             for chunk in chunks(keys):
-                cursor.execute(f"DELETE FROM {self.name} WHERE {self.key_column} IN ({marks(len(chunk))})", list(chunk))
+                condition, params = self.has_keys(self.name, chunk)
+                cursor.execute(f"DELETE FROM {self.name} WHERE {condition}", params)
 
     def read_local(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return what rows hold in columns that do not travel: ``{key: {field name: value}}``, as the driver has it."""

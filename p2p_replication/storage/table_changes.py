@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from p2p_replication.protocol.row_state import RowState, same_value
+from p2p_replication.storage.link_rows import take_out_links
 from p2p_replication.storage.parking import MISSING_PARENT, REFERENCED
 from p2p_replication.storage.relations import Arriving
 from p2p_replication.storage.replica_database import StreamStore
@@ -46,17 +47,18 @@ class TableChanges:
             if of_earlier_life and (lacking := [name for name in names if name not in values]):
                 self.resets[key] = lacking
 
-    def refused(self, arriving: Arriving | None = None) -> dict[str, tuple[str, str]]:
+    def refused(self, arriving: Arriving | None = None, leaving: Arriving | None = None) -> dict[str, tuple[str, str]]:
         """Take out the rows whose parents are missing, and deletes of rows that others refer to: ``{key: why}``.
 
         Args:
-            arriving: keys that are written in the same transaction, by ``(table, key column)``.
+            arriving, leaving: keys that are written, or deleted, in the same transaction, by ``(table, key column)``.
         """
         refused: dict[str, tuple[str, str]] = {}
         relations = self.stream.relations
         # A parent of the same table may be taken out itself: then its children are next.
         while relations.parents and (self.inserts or self.updates):
-            missing = relations.missing_parents([*self.inserts.items(), *self.updates.items()], arriving or {})
+            rows = [*self.inserts.items(), *self.updates.items()]
+            missing = relations.missing_parents(rows, arriving or {}, leaving or {})
             if not missing:
                 break
             for key, parent in missing.items():
@@ -77,6 +79,7 @@ class TableChanges:
         # First what frees unique values, then what takes them.
         if self.deletes:
             self.stream.relations.delete_links(list(self.deletes))
+            take_out_links(self.stream, list(self.deletes))
             table.delete(list(self.deletes))
         if swapping and self.updates and not self.stream.relations.database_acts:
             table.rewrite(self.updates)

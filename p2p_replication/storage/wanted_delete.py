@@ -101,7 +101,7 @@ class WantedDelete:
                     values = dict(zip(stream.table.names, there, strict=True))
                 else:
                     values = dict(state_of(stream, entry, there).values)
-                found.update(parents_of(self.database, stream, values))
+                found.update(parents_of(self.database, stream, row.key, values))
             wave = found - seen
             seen |= wave
         return revived

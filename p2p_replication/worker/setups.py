@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 from p2p_replication.conf import app_settings
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models.callables import resolve
+from p2p_replication.models.companions import end_declaration, settle_companions
 from p2p_replication.models.handle import declare_from_code
 from p2p_replication.models.pool import Declaration, Pool
 from p2p_replication.pool.live_pool import PoolSetup
@@ -52,10 +53,13 @@ def declare_registered_pools() -> None:
                 raise ConfigurationError(
                     f"{options.source} declares a pool for {options.label} that can't be: {error}"
                 ) from error
-    for declaration in Declaration.objects.exclude(source="call").select_related("pool"):
+    for declaration in Declaration.objects.filter(comes_with="").exclude(source="call").select_related("pool"):
         if (declaration.pool.account, declaration.pool.topic, declaration.model) not in declared:
             logger.info("%s is declared no more by %s", declaration, declaration.source)
-            declaration.delete()
+            end_declaration(declaration)
+    # The code may have given a model a many-to-many field, or a parent, since it was declared.
+    for stored in Pool.objects.active():
+        settle_companions(stored)
 
 
 def wanted_pools(database: ReplicaDatabase) -> tuple[list[WantedPool], list[tuple[int, str]]]:

@@ -24,6 +24,7 @@ from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.peer_rows import PeerRows
 from p2p_replication.storage.declared_merges import keep_merge_states
 from p2p_replication.storage.held_fields import adopt_known_fields
+from p2p_replication.storage.link_rows import bury_links
 from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
@@ -226,6 +227,7 @@ class PoolSupervisor:
                     await self._retry.wait()
             self._retry.clear()
             await self.thread.run(retry_parked, self.database)
+            await self.thread.run(bury_links, self.database)
             for running in list(self.running.values()):
                 await running.pool.adopt_loose_rows()
                 if await running.pool.repairs.step():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -70,3 +71,16 @@ def test_what_cannot_be_read_is_neither_equal_nor_different(tmp_path: Path) -> N
     assert compare(a, str(tmp_path / "missing"), "t").returncode == 2
     assert compare(a, a, "no_such_table").returncode == 2
     assert compare(a).returncode == 2
+
+
+def test_of_a_many_to_many_table_the_ends_count_and_not_the_rows_own_numbers(tmp_path: Path) -> None:
+    def links(name: str, *rows: tuple[int, str, str]) -> str:
+        with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection, connection:
+            connection.execute("CREATE TABLE survey_observation_tags (id INTEGER, observation_id TEXT, tag_id TEXT)")
+            connection.executemany("INSERT INTO survey_observation_tags VALUES (?, ?, ?)", rows)
+        return str(tmp_path / name)
+
+    one = links("a", (1, "o", "x"), (2, "o", "y"))
+    same, other = links("b", (7, "o", "y"), (8, "o", "x")), links("c", (1, "o", "x"), (2, "o", "z"))
+    assert compare(one, same, "survey_observation_tags").returncode == 0
+    assert compare(one, other, "survey_observation_tags").returncode == 1

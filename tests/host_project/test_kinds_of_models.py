@@ -90,8 +90,16 @@ class Loud(Author):
         pools = ["field-team"]
 
 
-class Special(Draft):
-    pass
+class Plain(models.Model):
+    id = models.UUIDField(primary_key=True)
+
+
+class Special(Plain):
+    is_p2p_replicated = True
+
+
+class LongDraft(Draft):
+    pages = models.IntegerField(default=1)
 
 
 class Archived(ReplicatedModel):

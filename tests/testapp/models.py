@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db import models
 from django.db.models.functions import Lower
@@ -271,6 +272,29 @@ class Folder(ReplicatedModel):
     class Replication:
         exclude = ["opened"]
 
+
+class Tag(ReplicatedModel):
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Person(ReplicatedModel):
+    """Has every kind of many-to-many field, with ends of several kinds of keys."""
+
+    name = models.CharField(max_length=50, default="")
+    tags = models.ManyToManyField(Tag, related_name="people")
+    friends = models.ManyToManyField("self")
+    follows = models.ManyToManyField("self", symmetrical=False, related_name="followers")
+    languages: models.ManyToManyField[Any, Any] = models.ManyToManyField("Language")
+    secret_tags = models.ManyToManyField(Tag, related_name="+")
+    hobbies: models.ManyToManyField[Any, Any] = models.ManyToManyField("Hobby")
+    clubs: models.ManyToManyField[Any, Any] = models.ManyToManyField("Club", through="Membership")
+
+    class Replication:
+        exclude = ["secret_tags"]
+
     def __str__(self) -> str:
         return self.name
 
@@ -319,6 +343,55 @@ def spare_desk() -> uuid.UUID:
 class Office(ReplicatedModel):
     name = models.CharField(max_length=50, default="")
 
+
+class Language(models.Model):
+    """Its key is a text."""
+
+    is_p2p_replicated = True
+
+    code = models.CharField(max_length=20, primary_key=True)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Hobby(models.Model):
+    """Does not replicate."""
+
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Club(ReplicatedModel):
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(ReplicatedModel):
+    """A through model of its own."""
+
+    person = models.ForeignKey(Person, on_delete=models.CASCADE)
+    club = models.ForeignKey(Club, on_delete=models.CASCADE)
+    role = models.CharField(max_length=50, default="")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["person", "club"], name="membership_pair")]
+
+    def __str__(self) -> str:
+        return self.role
+
+
+class Place(ReplicatedModel):
+    """A parent in multi-table inheritance, which has rows of its own as well."""
+
+    name = models.CharField(max_length=50)
+    town = models.CharField(max_length=50, default="")
+    tags = models.ManyToManyField(Tag, related_name="places")
+
     def __str__(self) -> str:
         return self.name
 
@@ -360,3 +433,45 @@ class Click(models.Model):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+
+class Restaurant(Place):
+    stars = models.IntegerField(default=0)
+    kitchen = models.CharField(max_length=50, default="")
+    guests = models.ManyToManyField(Person, related_name="restaurants")
+
+
+class Pizzeria(Restaurant):
+    """Three tables deep."""
+
+    ovens = models.IntegerField(default=1)
+
+
+class Eatery(Restaurant):
+    """A proxy of a child."""
+
+    class Meta:
+        proxy = True
+
+
+class Review(ReplicatedModel):
+    """Refers to a parent, and to a child through its proxy."""
+
+    place = models.ForeignKey(Place, on_delete=models.CASCADE, related_name="reviews")
+    eatery = models.ForeignKey(Eatery, null=True, on_delete=models.SET_NULL, related_name="reviews_as_eatery")
+    text = models.CharField(max_length=50, default="")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Passport(models.Model):
+    """Its key is a one-to-one to another row, without inheritance."""
+
+    is_p2p_replicated = True
+
+    person = models.OneToOneField(Person, primary_key=True, on_delete=models.CASCADE)
+    number = models.CharField(max_length=20, default="")
+
+    def __str__(self) -> str:
+        return self.number

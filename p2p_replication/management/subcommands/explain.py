@@ -27,7 +27,11 @@ class ExplainSubcommand(Subcommand):
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("model", metavar="app.Model")
-        parser.add_argument("key", metavar="KEY", help="The row's primary key; a UUID with or without dashes.")
+        parser.add_argument(
+            "key",
+            metavar="KEY",
+            help="The row's primary key; a UUID with or without dashes. Of a many-to-many row: both, and a slash.",
+        )
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Which database (default: default).")
         parser.add_argument("--json", action="store_true", help="Print a JSON object.")
 

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from p2p_replication.storage.link_keys import link_text
+
 #: All our triggers begin with this.
 PREFIX = "p2p_"
 _NAME = re.compile(PREFIX + "[a-z]+[0-9]*_[0-9a-f]{12}_[0-9a-f]{12}")
@@ -24,7 +26,8 @@ class CaptureTarget:
     """A table to capture: unquoted names; ``columns`` in the order of the layout."""
 
     table: str
-    key: str
+    #: One column, or the two ends of a link.
+    key: tuple[str, ...]
     columns: tuple[str, ...]
     #: Column sets of the unique constraints besides the key.
     unique: tuple[tuple[str, ...], ...]
@@ -83,9 +86,25 @@ def compiler_of(connection: BaseDatabaseWrapper) -> Compiler:
     return sqlite
 
 
+def key_of(target: CaptureTarget, text: str) -> str:
+    """Return the SQL of a row's key as the ledger has it. ``text`` makes of ``{}``, a quoted column, its text."""
+    texts = [text.format(quoted(column)) for column in target.key]
+    return texts[0] if len(texts) == 1 else link_text(*texts)
+
+
+def same_key(target: CaptureTarget, one: str, other: str, equals: str) -> str:
+    """Return the SQL condition that two rows, by their names, have one key."""
+    return " AND ".join(f"{one}.{quoted(column)} {equals} {other}.{quoted(column)}" for column in target.key)
+
+
 def digest_of(triggers: Iterable[Trigger]) -> str:
     """Return one hash for a set of triggers."""
     return hashlib.sha256("\n".join(sorted(t.name for t in triggers)).encode()).hexdigest()
+
+
+def quoted(name: str) -> str:
+    """Return a quoted name for SQL that has no parameters."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _hash(text: str) -> str:

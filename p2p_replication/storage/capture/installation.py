@@ -25,7 +25,8 @@ from p2p_replication.registry import Options, registry
 from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, compiler_of, digest_of, table_mark
 from p2p_replication.storage.capture.reconciliation import Reconciled, reconcile
 from p2p_replication.storage.capture.renames import follow_renames
-from p2p_replication.storage.table import ModelTable, stored_models
+from p2p_replication.storage.link_table import table_of
+from p2p_replication.storage.table import stored_models
 from p2p_replication.storage.vendors import SUPPORTED, vendor_of
 
 logger = logging.getLogger("p2p_replication.storage")
@@ -144,7 +145,7 @@ def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
         elif stream.gaps.filter(closed_at=None).exists():
             found.append(Drift(options.label, "a gap in its capture is not reconciled yet"))
         else:
-            fields = ModelTable(connection, options).names
+            fields = table_of(connection, options).names
             layout = stream.layout
             if layout is None or tuple(layout.fields) != fields:
                 found.append(Drift(options.label, "its fields have changed"))
@@ -169,7 +170,7 @@ def _drop_flushed(connection: BaseDatabaseWrapper) -> None:
 
 def _install_one(connection: BaseDatabaseWrapper, options: Options, because: str) -> Reconciled | None:
     using = connection.alias
-    table = ModelTable(connection, options)
+    table = table_of(connection, options)
     fields = table.names
     follow_renames(connection, options, fields)
     stream, created = Stream.objects.using(using).get_or_create(label=options.label)
@@ -197,14 +198,17 @@ def _install_one(connection: BaseDatabaseWrapper, options: Options, because: str
 
 
 def _compile(connection: BaseDatabaseWrapper, options: Options, stream: Stream) -> list[Trigger]:
-    table = ModelTable(connection, options)
+    table = table_of(connection, options)
     assert stream.layout_id is not None
     name = options.model._meta.db_table
+    unique = compiler_of(connection).unique_columns(connection, name)
+    if options.ends:
+        unique.append(("id",))  # An INTEGER PRIMARY KEY has no index of its own.
     target = CaptureTarget(
         table=name,
-        key=table.key.column,
+        key=table.key_columns,
         columns=tuple(codec.column for codec in table.codecs.values()),
-        unique=tuple(compiler_of(connection).unique_columns(connection, name)),
+        unique=tuple(unique),
         stream=stream.pk,
         layout=stream.layout_id,
     )
@@ -248,7 +252,7 @@ def _before_migration(sender: AppConfig, using: str, plan: Any = (), **kwargs: A
     if plan and sender.label == APP_LABEL:
         labels = _migrated_apps(plan)
         # The models as they were: the code may call them otherwise by now.
-        before = [model._meta for model in kwargs["apps"].get_models()]
+        before = [model._meta for model in kwargs["apps"].get_models(include_auto_created=True)]
         tables = {meta.db_table for meta in before if meta.app_label in labels}
         remove(using, app_labels=labels, tables=tables, reason="migration")
 

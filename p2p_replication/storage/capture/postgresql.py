@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import ChangeLogEntry, Operation
-from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, is_ours, named
+from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, is_ours, key_of, named, same_key
+from p2p_replication.storage.capture.compiler import quoted as _q
 from p2p_replication.storage.posting import BLOCK_BITS
 from p2p_replication.storage.vendors.postgresql import APPLYING, PostgreSQL
 
@@ -93,28 +94,28 @@ def unique_columns(connection: BaseDatabaseWrapper, table: str) -> list[tuple[st
 
 def _parts(target: CaptureTarget, table: str) -> Iterator[tuple[str, str, str]]:
     """Yield ``(kind, event, the rows to append)`` of each trigger."""
-    key = _q(target.key)
     insert, delete = Operation.INSERT.value, Operation.DELETE.value
-    yield "ins", f"AFTER INSERT ON {{table}} {_NEW}", _rows(target, f"n.{key}", insert, "new_rows n")
-    yield "del", f"AFTER DELETE ON {{table}} {_OLD}", _rows(target, f"o.{key}", delete, "old_rows o")
-    gone = f"old_rows o WHERE NOT EXISTS (SELECT 1 FROM new_rows n WHERE n.{key} = o.{key})"
-    come = f"new_rows n WHERE NOT EXISTS (SELECT 1 FROM old_rows o WHERE o.{key} = n.{key})"
-    parts = [_rows(target, f"o.{key}", delete, gone), _rows(target, f"n.{key}", insert, come)]
+    stays = same_key(target, "n", "o", "=")
+    yield "ins", f"AFTER INSERT ON {{table}} {_NEW}", _rows(target, "n", insert, "new_rows n")
+    yield "del", f"AFTER DELETE ON {{table}} {_OLD}", _rows(target, "o", delete, "old_rows o")
+    gone = f"old_rows o WHERE NOT EXISTS (SELECT 1 FROM new_rows n WHERE {stays})"
+    come = f"new_rows n WHERE NOT EXISTS (SELECT 1 FROM old_rows o WHERE {same_key(target, 'o', 'n', '=')})"
+    parts = [_rows(target, "o", delete, gone), _rows(target, "n", insert, come)]
     if target.columns:
         blocks = ", ".join(f"({block}, {bitmap})" for block, bitmap in _bitmaps(target))
         parts.append(
             _rows(
                 target,
-                f"n.{key}",
+                "n",
                 Operation.UPDATE.value,
-                f"old_rows o JOIN new_rows n ON n.{key} = o.{key} "
+                f"old_rows o JOIN new_rows n ON {stays} "
                 f"CROSS JOIN LATERAL (VALUES {blocks}) b(block, columns) WHERE b.columns <> 0",
                 "b.columns, b.block",
             )
         )
     yield "upd", f"AFTER UPDATE ON {{table}} {_OLD} {_NEW.removeprefix('REFERENCING ')}", " UNION ALL ".join(parts)
     # Before, as afterwards nobody knows what was there. In ``flush`` the log is emptied with everything else.
-    yield "tru", "BEFORE TRUNCATE ON {table}", _rows(target, f"t.{key}", delete, f"{table} t")
+    yield "tru", "BEFORE TRUNCATE ON {table}", _rows(target, "t", delete, f"{table} t")
 
 
 def _bitmaps(target: CaptureTarget) -> Iterator[tuple[int, str]]:
@@ -130,8 +131,9 @@ def _bitmaps(target: CaptureTarget) -> Iterator[tuple[int, str]]:
         yield block, " | ".join(bits)
 
 
-def _rows(target: CaptureTarget, key: str, operation: int, source: str, bitmap: str = "0, 0") -> str:
-    return f"SELECT {target.stream}, {target.layout}, {key}::text, {operation}, {bitmap}, wall FROM {source}"
+def _rows(target: CaptureTarget, row: str, operation: int, source: str, bitmap: str = "0, 0") -> str:
+    key = key_of(target, f"{row}.{{}}::text")
+    return f"SELECT {target.stream}, {target.layout}, {key}, {operation}, {bitmap}, wall FROM {source}"
 
 
 def _qualified(connection: BaseDatabaseWrapper, table: str) -> str:
@@ -143,7 +145,3 @@ def _qualified(connection: BaseDatabaseWrapper, table: str) -> str:
             [_q(table)],
         )
         return f"{cursor.fetchone()[0]}.{_q(table)}"
-
-
-def _q(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

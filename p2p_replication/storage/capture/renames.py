@@ -19,7 +19,7 @@ from django.db.migrations.operations import RenameField, RenameModel
 
 from p2p_replication.models.ledger import FieldLayout, LedgerEntry, Stream
 from p2p_replication.models.pool import Declaration
-from p2p_replication.registry import Options, registry
+from p2p_replication.registry import Options, owner_of, registry
 from p2p_replication.storage.ledger import Entry, chunks, load_entries, save_entries
 
 
@@ -41,7 +41,7 @@ def follow_renames(connection: BaseDatabaseWrapper, options: Options, fields: tu
     known = set(stream.layout.fields) if stream is not None and stream.layout is not None else set()
     if stream is not None and not (known - set(fields) and set(fields) - known):
         return
-    models, renamed = _renames(connection, options)
+    models, renamed = (_link_labels(connection, options), []) if options.ends else _renames(connection, options)
     if stream is None:
         labels = [label for label in models if registry.get(label) is None]
         stream = next((found for label in labels if (found := streams.filter(label=label).first())), None)
@@ -85,6 +85,22 @@ def _renames(connection: BaseDatabaseWrapper, options: Options) -> tuple[list[st
         ):
             fields.append(_Rename(operation.old_name, operation.new_name, applied))
     return [f"{app}.{model}" for model in (*earlier[1:], *later[:0:-1])], fields[::-1]
+
+
+def _link_labels(connection: BaseDatabaseWrapper, options: Options) -> list[str]:
+    """Return the other labels of a many-to-many table, named by the model and field it belongs to."""
+    owner = registry.for_model(owner_of(options.model))
+    models, renames = _renames(connection, owner)
+    field = options.label.removeprefix(f"{owner.label}_")
+    earlier, later = [field], [field]
+    for rename in reversed(renames):
+        if rename.applied and rename.new == earlier[-1]:
+            earlier.append(rename.old)
+    for rename in renames:
+        if not rename.applied and rename.old == later[-1]:
+            later.append(rename.new)
+    labels = [f"{model}_{name}" for model in (owner.label, *models) for name in (*earlier, *later[:0:-1])]
+    return labels[1:]
 
 
 def _is_one_of(name: str, names: list[str]) -> bool:

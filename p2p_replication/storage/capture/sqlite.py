@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import ChangeLogEntry, Operation
-from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, is_ours, named
+from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, is_ours, key_of, named, same_key
+from p2p_replication.storage.capture.compiler import quoted as _q
 from p2p_replication.storage.posting import BLOCK_BITS
 from p2p_replication.storage.vendors.sqlite import MARKER, SQLite
 
@@ -67,18 +68,18 @@ def _trigger(target: CaptureTarget, kind: str, event: str, condition: str, body:
 
 def _parts(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
     """Yield ``(kind, event, condition, body)`` of each trigger."""
-    key = _q(target.key)
     insert, delete = Operation.INSERT.value, Operation.DELETE.value
-    yield "ins", "AFTER INSERT", "1", _append(target, f"NEW.{key}", insert)
-    yield "del", "AFTER DELETE", "1", _append(target, f"OLD.{key}", delete)
-    moved = _append(target, f"OLD.{key}", delete) + " " + _append(target, f"NEW.{key}", insert)
-    yield "key", f"AFTER UPDATE OF {key}", f"OLD.{key} IS NOT NEW.{key}", moved
+    stays, moves = same_key(target, "OLD", "NEW", "IS"), _other_key(target, "OLD", "NEW")
+    yield "ins", "AFTER INSERT", "1", _append(target, "NEW", insert)
+    yield "del", "AFTER DELETE", "1", _append(target, "OLD", delete)
+    moved = _append(target, "OLD", delete) + " " + _append(target, "NEW", insert)
+    yield "key", f"AFTER UPDATE OF {', '.join(map(_q, target.key))}", moves, moved
     for block in range((len(target.columns) + BLOCK_BITS - 1) // BLOCK_BITS):
         columns = target.columns[block * BLOCK_BITS : (block + 1) * BLOCK_BITS]
         changes = [_differs(_q(column)) for column in columns]
         bitmap = " | ".join(f"({change} << {i})" for i, change in enumerate(changes))
-        condition = f"OLD.{key} IS NEW.{key} AND ({' OR '.join(changes)})"
-        body = _append(target, f"NEW.{key}", Operation.UPDATE.value, bitmap, block)
+        condition = f"{stays} AND ({' OR '.join(changes)})"
+        body = _append(target, "NEW", Operation.UPDATE.value, bitmap, block)
         yield f"upd{block}", f"AFTER UPDATE OF {', '.join(map(_q, columns))}", condition, body
     yield from _evictions(target)
 
@@ -93,29 +94,30 @@ def _evictions(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
 
     The conflict may also end otherwise (OR IGNORE, an upsert, an error): posting looks whether the row is gone.
     """
-    key = _q(target.key)
-    sets = [columns for columns in target.unique if columns != (target.key,)]
+    sets = [columns for columns in target.unique if set(columns) != set(target.key)]
     if not sets:
         return
     matches = " OR ".join(
         "(" + " AND ".join(f"t.{_q(column)} = NEW.{_q(column)}" for column in columns) + ")" for columns in sets
     )
-    others = f"FROM {_q(target.table)} t WHERE ({matches}) AND t.{key} IS NOT NEW.{key}"
-    body = _append(target, f"t.{key}", Operation.EVICT.value, source=others)
+    others = f"FROM {_q(target.table)} t WHERE ({matches}) AND {_other_key(target, 't', 'NEW')}"
+    body = _append(target, "t", Operation.EVICT.value, source=others)
     yield "evi", "BEFORE INSERT", f"EXISTS (SELECT 1 {others})", body
     involved = sorted({column for columns in sets for column in columns})
     yield "evu", f"BEFORE UPDATE OF {', '.join(map(_q, involved))}", f"EXISTS (SELECT 1 {others})", body
 
 
+def _other_key(target: CaptureTarget, one: str, other: str) -> str:
+    differ = " OR ".join(f"{one}.{_q(column)} IS NOT {other}.{_q(column)}" for column in target.key)
+    return differ if len(target.key) == 1 else f"({differ})"
+
+
 def _append(
-    target: CaptureTarget, key: str, operation: int, columns: str = "0", block: int = 0, source: str = ""
+    target: CaptureTarget, row: str, operation: int, columns: str = "0", block: int = 0, source: str = ""
 ) -> str:
+    key = key_of(target, f"CAST({row}.{{}} AS TEXT)")
     return (
         f"INSERT INTO {_q(LOG)} (stream, layout, key, operation, columns, block, wall) "
-        f"SELECT {target.stream}, {target.layout}, CAST({key} AS TEXT), {operation}, {columns}, {block}, {NOW}"
+        f"SELECT {target.stream}, {target.layout}, {key}, {operation}, {columns}, {block}, {NOW}"
         f"{' ' + source if source else ''};"
     )
-
-
-def _q(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from django.db import models
@@ -10,6 +10,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.storage.codecs import FieldCodec
+
+#: SQL that says of the rows of a table, by its alias, that they have one of these keys; and its parameters.
+Condition = Callable[[str, Sequence[str]], tuple[str, list[Any]]]
 
 #: Vendors by Django's names.
 SUPPORTED = ("sqlite", "postgresql")
@@ -24,6 +27,8 @@ class Vendor(Protocol):
     begin_snapshot: str
     #: All writers of the database share one lock, which the worker has to leave to others in between.
     has_one_write_lock: bool
+    #: The function that finds a text in another one.
+    position: str
 
     def prepare(self, connection: BaseDatabaseWrapper) -> None:
         """Set up a new connection of the worker."""
@@ -64,9 +69,11 @@ class Vendor(Protocol):
     def cast_of(self, connection: BaseDatabaseWrapper, table: str, column: str) -> str:
         """Return the SQL type that makes of a value what the column makes of it; nothing if it keeps values as is."""
 
-    def lock_rows(self, connection: BaseDatabaseWrapper, table: str, key_column: str, keys: Sequence[str]) -> set[str]:
+    def lock_rows(
+        self, connection: BaseDatabaseWrapper, table: str, key_text: str, condition: Condition, keys: Sequence[str]
+    ) -> set[str]:
         """Keep those of the rows that are there, and that nobody else locks, from being changed until the transaction
-        ends; return their keys. Never waits.
+        ends; return their keys. Never waits. ``key_text`` is the SQL of a key of the table ``t``.
         """
 
     def insert(

@@ -10,6 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.storage.codecs import FieldCodec
 from p2p_replication.storage.codecs_postgresql import codec_for
+from p2p_replication.storage.vendors import Condition
 
 #: The ledger's lock: one poster or applier at a time (an arbitrary number, "p2p" in ASCII).
 LEDGER_LOCK = 0x703270
@@ -42,6 +43,7 @@ class PostgreSQL:
     now_ms = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
     begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0"
     has_one_write_lock = False
+    position = "strpos"
 
     def prepare(self, connection: BaseDatabaseWrapper) -> None:
         """Nothing is set for longer than a transaction: behind a pooler the session is the application's as well."""
@@ -98,15 +100,15 @@ class PostgreSQL:
             )
             return str(cursor.fetchone()[0])
 
-    def lock_rows(self, connection: BaseDatabaseWrapper, table: str, key_column: str, keys: Sequence[str]) -> set[str]:
+    def lock_rows(
+        self, connection: BaseDatabaseWrapper, table: str, key_text: str, condition: Condition, keys: Sequence[str]
+    ) -> set[str]:
         if not keys:
             return set()
-        marks = ", ".join(["%s"] * len(keys))
+        wanted, params = condition("t", keys)
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT {key_column}::text FROM {table} WHERE {key_column} IN ({marks}) ORDER BY {key_column} "
-                "FOR NO KEY UPDATE SKIP LOCKED",
-                list(keys),
+                f"SELECT {key_text} FROM {table} t WHERE {wanted} ORDER BY 1 FOR NO KEY UPDATE SKIP LOCKED", params
             )
             return {record[0] for record in cursor.fetchall()}
 

@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from p2p_replication.models.replica import Applying
 from p2p_replication.storage.codecs import FieldCodec
 from p2p_replication.storage.codecs_sqlite import codec_for
+from p2p_replication.storage.vendors import Condition
 
 MARKER = Applying._meta.db_table
 
@@ -20,6 +21,7 @@ class SQLite:
     now_ms = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
     begin_snapshot = "BEGIN"
     has_one_write_lock = True
+    position = "instr"
 
     def prepare(self, connection: BaseDatabaseWrapper) -> None:
         # The default, DEFERRED, can fail at its first write, whatever the time-out (STYLE, trap 14).
@@ -77,7 +79,9 @@ class SQLite:
             kind = next((record[2].lower() for record in cursor.fetchall() if record[1] == column), "")
         return kind if kind in ("decimal", "real") else ""
 
-    def lock_rows(self, connection: BaseDatabaseWrapper, table: str, key_column: str, keys: Sequence[str]) -> set[str]:
+    def lock_rows(
+        self, connection: BaseDatabaseWrapper, table: str, key_text: str, condition: Condition, keys: Sequence[str]
+    ) -> set[str]:
         return set(keys)  # The database is locked as a whole.
 
     def insert(
