@@ -137,7 +137,7 @@ class ModelTable:
         """Keep those of the rows that are there, and that nobody else locks, from being changed until the transaction
         ends; return their keys. Never waits.
         """
-        return self.vendor.lock_rows(self.connection, self.name, self.key_text("t"), self.has_keys, keys)
+        return self.vendor.lock_rows(self.connection, self.name, self.key_text("l"), self.has_keys, keys)
 
     def wire_row(self, raw: Sequence[Any]) -> WireRow:
         if not self._to_wire:

@@ -73,7 +73,7 @@ class Vendor(Protocol):
         self, connection: BaseDatabaseWrapper, table: str, key_text: str, condition: Condition, keys: Sequence[str]
     ) -> set[str]:
         """Keep those of the rows that are there, and that nobody else locks, from being changed until the transaction
-        ends; return their keys. Never waits. ``key_text`` is the SQL of a key of the table ``t``.
+        ends; return their keys. Never waits. ``key_text`` is the SQL of a key of the table ``l``.
         """
 
     def insert(

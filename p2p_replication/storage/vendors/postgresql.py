@@ -105,10 +105,11 @@ class PostgreSQL:
     ) -> set[str]:
         if not keys:
             return set()
-        wanted, params = condition("t", keys)
+        wanted, params = condition("l", keys)
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT {key_text} FROM {table} t WHERE {wanted} ORDER BY 1 FOR NO KEY UPDATE SKIP LOCKED", params
+                f"SELECT {key_text} FROM {table} l WHERE {wanted} ORDER BY 1 FOR NO KEY UPDATE SKIP LOCKED",
+                params,
             )
             return {record[0] for record in cursor.fetchall()}
 
