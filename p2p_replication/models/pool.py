@@ -76,16 +76,19 @@ class Declaration(ReplicaState):
     pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="declarations")
     #: ``app_label.ModelName``
     model = models.CharField(max_length=200)
+    #: The filter's canonical text (``RowFilter.text``); ``{}`` if there is none.
     where = models.JSONField(default=dict, blank=True)
     #: Options as in RxDB; null switches the direction off.
     pull = models.JSONField(null=True, default=dict)
     push = models.JSONField(null=True, default=dict)
     #: ``"call"`` or the ``p2p.py`` module that declares it.
     source = models.CharField(max_length=200, default="call")
-    #: Digest of the canonical filter that ``vector`` belongs to.
+    #: Digest of the canonical filter that ``vector`` belongs to, empty if there is none.
     filter_digest = models.CharField(max_length=64, blank=True, default="")
     #: JSON ``{origin id: counter}``: what was taken from peers. Own counters are in ``Stream.own_vector``.
     vector = models.JSONField(default=dict)
+    #: Rows that came by pools with another filter have no version yet that this one's vector could speak of.
+    takes_over = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -93,6 +96,11 @@ class Declaration(ReplicaState):
 
     def __str__(self) -> str:
         return f"{self.model} in {self.pool}"
+
+    @property
+    def filter_text(self) -> str:
+        """The canonical text of the filter, empty if there is none."""
+        return self.where if isinstance(self.where, str) else ""
 
 
 class PullCursor(ReplicaState):

@@ -319,7 +319,9 @@ class LivePool:
         """Take on the rows of pulls that broke off and whose senders are gone."""
         connected = [replicator.peer_id for replicator in self.replicators if replicator.is_open]
         for part in self.parts.values():
-            await self.thread.run(adopt_loose_rows, part.database, part.stream, part.declaration, connected)
+            await self.thread.run(
+                adopt_loose_rows, part.database, part.stream, part.declaration, connected, subset=part.subset
+            )
 
     def _vectors(self, labels: list[str]) -> dict[str, Vector]:
         return {label: self.parts[label].vector() for label in labels}

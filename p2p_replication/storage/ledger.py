@@ -16,6 +16,7 @@ TABLE = LedgerEntry._meta.db_table
 COLUMNS = (
     "key", "status", "inserted", "deleted", "clock", "field_clocks", "layout", "origin", "counter", "more_dots",
     "own_counter", "born_origin", "born_counter", "seq", "digest", "held",
+    "subsets",
 )  # fmt: skip
 
 #: How many values one IN (...) may have: well below every database's limit for parameters.
@@ -48,6 +49,7 @@ class Entry:
     seq: int = 0
     digest: bytes = b""
     held: dict[str, Any] = field(default_factory=dict)
+    subsets: int = 0
     is_new: bool = False
 
     @classmethod
@@ -65,7 +67,7 @@ class Entry:
             self.layout, self.origin, self.counter,
             _json(self.more_dots).decode() if self.more_dots else None,
             self.own_counter, self.born_origin, self.born_counter, self.seq, self.digest,
-            _pack(self.held) if self.held else None,
+            _pack(self.held) if self.held else None, self.subsets,
         )  # fmt: skip
 
     @property

@@ -14,6 +14,8 @@ REFERENCED = "still referenced"
 CLOCK = "clock ahead"
 REFUSED = "refused by the database"
 BUSY = "locked by the application"
+#: The row is to leave the table without being deleted; the detail says what keeps it.
+LEAVING = "outside the filter, still here"
 
 
 def note_parked(database: ReplicaDatabase, stream: StreamStore, reasons: dict[str, tuple[str, str]]) -> None:
@@ -42,4 +44,17 @@ def busy_keys(database: ReplicaDatabase, stream: StreamStore, keys: Collection[s
     if not keys:
         return set()
     parked = Parking.objects.using(database.alias).filter(reason=BUSY, entry__stream=stream.id, entry__key__in=keys)
+    return set(parked.values_list("entry__key", flat=True))
+
+
+def leaving_for(reason: tuple[str, str]) -> tuple[str, str]:
+    """Return the reason of a row that is to leave the table, and can't for another reason."""
+    return reason if reason[0] == LEAVING else (LEAVING, ": ".join(filter(None, reason)))
+
+
+def leaving_keys(database: ReplicaDatabase, stream: StreamStore, keys: Collection[str]) -> set[str]:
+    """Return those of the keys whose entries are parked because their rows can't leave the table yet."""
+    if not keys:
+        return set()
+    parked = Parking.objects.using(database.alias).filter(reason=LEAVING, entry__stream=stream.id, entry__key__in=keys)
     return set(parked.values_list("entry__key", flat=True))

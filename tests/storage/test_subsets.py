@@ -1,0 +1,297 @@
+"""Pools with a filter: what enters, what leaves, and what stays at home."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from p2p_replication.exceptions import FilterChanged
+from p2p_replication.models import EntryStatus, LedgerEntry
+from p2p_replication.protocol.verification import Outcome, compare
+from tests.replicas import TestReplica
+from tests.storage.filtered_replica import FilteredReplica, exchange
+from tests.testapp.models import Note
+
+NOTE = "testapp.Note"
+STARRED = {"stars__gte": 3}
+
+pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
+
+
+@pytest.fixture
+def replica_class() -> type[TestReplica]:
+    return FilteredReplica
+
+
+@pytest.fixture
+def members(replica):
+    """``members("abc")``: replicas in the pool "starred", which has a filter."""
+
+    def make(names: str) -> list[FilteredReplica]:
+        made = [replica(name) for name in names]
+        for one in made:
+            one.declare("starred", NOTE, STARRED)
+        return made
+
+    return make
+
+
+def notes(replica: FilteredReplica) -> dict[str, int]:
+    return dict(Note.objects.using(replica.alias).values_list("title", "stars"))
+
+
+def status(replica: FilteredReplica, row: Any) -> EntryStatus | None:
+    entry = LedgerEntry.objects.using(replica.alias).filter(key=replica.site.key(row.pk)).first()
+    return EntryStatus(entry.status) if entry is not None else None
+
+
+def create(replica: FilteredReplica, title: str, stars: int, **fields: Any) -> Note:
+    return Note.objects.using(replica.alias).create(title=title, stars=stars, **fields)
+
+
+def test_only_rows_in_the_filter_replicate(members):
+    a, b = members("ab")
+    create(a, "in", 3)
+    outside = create(a, "out", 2)
+    exchange("starred", NOTE, a, b)
+    assert notes(b) == {"in": 3}
+    assert status(b, outside) is None
+    assert a.sent_rows == 1
+
+
+def test_a_push_has_only_rows_in_the_filter_and_claims_all(members):
+    a, b = members("ab")
+    create(a, "in", 3)
+    create(a, "out", 2)
+    a.post()
+    b.take_in("starred", a, a.push_in("starred", NOTE, b))
+    assert notes(b) == {"in": 3}
+    assert b.vector_in("starred", NOTE) == {**a.vector_in("starred", NOTE)}
+    assert b.pull_in("starred", NOTE, a)[0].changed == 0
+
+
+def test_a_row_that_enters_is_sent_whole(members):
+    a, b = members("ab")
+    row = create(a, "moves", 1, body="text")
+    exchange("starred", NOTE, a, b)
+    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=4)
+    exchange("starred", NOTE, a, b)
+    there = Note.objects.using(b.alias).get()
+    assert (there.title, there.body, there.stars) == ("moves", "text", 4)
+    assert there.updated_at == row.updated_at
+
+
+def test_a_row_that_leaves_is_hidden_at_the_others_and_stays_where_it_was_edited(members):
+    a, b, c = members("abc")
+    row = create(a, "moves", 4, body="text")
+    exchange("starred", NOTE, a, b, c)
+    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=1, body="private")
+    exchange("starred", NOTE, a, b, c)
+    assert notes(b) == {"moves": 1}
+    assert notes(a) == notes(c) == {}
+    assert status(a, row) == status(c, row) == EntryStatus.HIDDEN
+    left = [sent.state for sent in b.sent["starred"] if sent.state.values.get("stars") == 1]
+    assert left and all(state.values.keys() == {"stars"} and state.alive for state in left)
+
+
+def test_it_comes_back_when_it_matches_again(members):
+    a, b, c = members("abc")
+    row = create(a, "moves", 4)
+    exchange("starred", NOTE, a, b, c)
+    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=1)
+    exchange("starred", NOTE, a, b, c)
+    Note.objects.using(b.alias).filter(pk=row.pk).update(body="changed meanwhile")
+    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=5)
+    exchange("starred", NOTE, a, b, c)
+    assert notes(a) == notes(b) == notes(c) == {"moves": 5}
+    assert Note.objects.using(a.alias).get().body == "changed meanwhile"
+
+
+def test_a_new_member_is_told_of_a_row_that_has_left(members):
+    """It may meet somebody later who has the row as it was."""
+    a, b, late = members("abl")
+    row = create(a, "moves", 4)
+    exchange("starred", NOTE, a, b)
+    Note.objects.using(b.alias).filter(pk=row.pk).update(body="an edit that a does not know")
+    b.post()
+    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=1)
+    late.pull_in("starred", NOTE, a)
+    assert notes(late) == {}
+    late.pull_in("starred", NOTE, b)
+    assert notes(late) == {}
+    assert status(late, row) == EntryStatus.HIDDEN
+
+
+def test_an_edit_concurrent_with_the_leaving_counts_when_it_comes_back(members):
+    a, b = members("ab")
+    row = create(a, "moves", 4)
+    exchange("starred", NOTE, a, b)
+    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=1)
+    Note.objects.using(b.alias).filter(pk=row.pk).update(body="from b")
+    exchange("starred", NOTE, a, b)
+    assert Note.objects.using(a.alias).get().body == "from b"
+    assert notes(b) == {}
+    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=3)
+    exchange("starred", NOTE, a, b)
+    assert Note.objects.using(b.alias).get().body == "from b"
+
+
+def test_deletes_of_rows_in_the_pool_replicate_and_others_do_not(members):
+    a, b = members("ab")
+    shared, private, left = create(a, "in", 3), create(a, "out", 2), create(a, "left", 3)
+    exchange("starred", NOTE, a, b)
+    Note.objects.using(a.alias).filter(pk=left.pk).update(stars=0)
+    exchange("starred", NOTE, a, b)
+    Note.objects.using(a.alias).all().delete()
+    exchange("starred", NOTE, a, b)
+    assert notes(b) == {}
+    assert status(b, shared) == status(b, left) == EntryStatus.DELETED
+    assert status(b, private) is None
+
+
+def test_rows_outside_of_the_filter_are_refused_and_the_vector_goes_on(members):
+    a, b = members("ab")
+    create(a, "in", 3)
+    row = create(a, "out", 2)
+    sneaky = a.members["starred", NOTE]
+    everything = type(sneaky.subset)()
+    a.members["starred", NOTE] = type(sneaky)(sneaky.declaration, everything)
+    a.post()
+    changes = a.push_in("starred", NOTE, b)
+    applied = b.take_in("starred", a, changes)
+    assert applied.refused == [b.site.key(row.pk)] and applied.taken
+    assert notes(b) == {"in": 3}
+    assert status(b, row) is None
+    assert b.vector_in("starred", NOTE)[a.database.start] == changes.claim[a.database.start]
+
+
+def test_a_row_that_is_outside_here_meets_an_older_one_inside(members):
+    """Its state here was never told to anybody: now it is."""
+    a, b, c = members("abc")
+    row = create(a, "moves", 4)
+    exchange("starred", NOTE, a, b)
+    # By another way, a copy of the table say, c has the row, and moves it out.
+    c.sql(
+        "INSERT INTO testapp_note (id, title, body, stars, updated_at) VALUES (%s, 'moves', '', 1, %s)",
+        [c.site.key(row.pk), "2026-01-01 00:00:00+00" if c.site.vendor == "postgresql" else "2026-01-01 00:00:00"],
+    )
+    exchange("starred", NOTE, a, b, c)
+    assert notes(a) == notes(b) == {}
+    assert notes(c) == {"moves": 1}
+
+
+def test_a_digest_is_of_the_rows_in_the_pool(members):
+    a, b = members("ab")
+    create(a, "in", 3)
+    create(a, "out", 2)
+    create(b, "other", 1)
+    left, gone = create(b, "left", 4), create(b, "gone", 4)
+    exchange("starred", NOTE, a, b)
+    Note.objects.using(a.alias).filter(pk=left.pk).update(stars=1)
+    Note.objects.using(b.alias).filter(pk=gone.pk).delete()
+    exchange("starred", NOTE, a, b)
+    ours, theirs = a.digest_in("starred", NOTE), b.digest_in("starred", NOTE)
+    assert (ours.unsettled, theirs.unsettled) == ("", "")
+    assert compare(ours, theirs).outcome is Outcome.EQUAL
+    b.database.vendor.begin_unlogged(b.database.connection)
+    b.sql("UPDATE testapp_note SET title = 'x' WHERE title = 'in'")
+    b.database.vendor.end_unlogged(b.database.connection)
+    assert compare(ours, b.digest_in("starred", NOTE)).outcome is Outcome.DIFFERENT
+
+
+def test_at_rest_nothing_is_sent_again(members):
+    a, b, c = members("abc")
+    rows = [create(one, one.alias, 4) for one in (a, b, c)]
+    create(a, "out", 1)
+    exchange("starred", NOTE, a, b, c)
+    Note.objects.using(b.alias).filter(pk=rows[0].pk).update(stars=1)
+    Note.objects.using(c.alias).filter(pk=rows[2].pk).delete()
+    exchange("starred", NOTE, a, b, c)
+    for one in (a, b, c):
+        one.start()
+        one.sent_rows = 0
+    exchange("starred", NOTE, a, b, c)
+    assert [one.sent_rows for one in (a, b, c)] == [0, 0, 0]
+
+
+def test_two_pools_with_different_filters_share_what_both_include(members, replica):
+    """The one in between is in both: what comes by one pool goes on in the other, as its own version."""
+    a, between, b = (replica(name) for name in ("a", "between", "b"))
+    for one in (a, between):
+        one.declare("starred", NOTE, STARRED)
+    for one in (between, b):
+        one.declare("few", NOTE, {"stars__lt": 5})
+    row = create(a, "three", 3)
+    create(a, "seven", 7)
+    create(a, "one", 1)
+    exchange("starred", NOTE, a, between)
+    exchange("few", NOTE, between, b)
+    assert notes(between) == {"three": 3, "seven": 7}
+    assert notes(b) == {"three": 3}
+    assert between.vector_in("few", NOTE) == b.vector_in("few", NOTE)
+    assert b.digest_in("few", NOTE).unsettled == ""
+    # It leaves one pool, in which its editor is not, and stays in the other.
+    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=1)
+    exchange("few", NOTE, between, b)
+    assert notes(between) == {"three": 1, "seven": 7}
+    exchange("starred", NOTE, a, between)
+    assert notes(a) == {"seven": 7, "one": 1}
+
+
+def test_a_pool_without_a_filter_beside_one_with(members, replica):
+    a, between, b = (replica(name) for name in ("a", "between", "b"))
+    for one in (a, between):
+        one.declare("everything", NOTE)
+    for one in (between, b):
+        one.declare("starred", NOTE, STARRED)
+    row = create(a, "moves", 4)
+    create(a, "out", 1)
+    exchange("everything", NOTE, a, between)
+    exchange("starred", NOTE, between, b)
+    assert notes(b) == {"moves": 4}
+    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=2)
+    exchange("everything", NOTE, a, between)
+    exchange("starred", NOTE, between, b)
+    assert notes(between) == {"moves": 2, "out": 1}
+    assert notes(b) == {}
+    Note.objects.using(a.alias).filter(pk=row.pk).delete()
+    exchange("everything", NOTE, a, between)
+    exchange("starred", NOTE, between, b)
+    assert status(b, row) == EntryStatus.DELETED
+
+
+def test_another_filter_empties_the_vector_and_begins_anew(members):
+    a, b = members("ab")
+    create(a, "three", 3)
+    one = create(a, "one", 1)
+    exchange("starred", NOTE, a, b)
+    for replica in (a, b):
+        before = replica.members["starred", NOTE]
+        assert replica.vector_in("starred", NOTE)
+        replica.declare("starred", NOTE, {"stars__lt": 2})
+        assert replica.vector_in("starred", NOTE).keys() <= {a.database.start, b.database.start} - {
+            other.database.start for other in (a, b) if other is not replica
+        }
+        replica.members["starred", NOTE], now = before, replica.members["starred", NOTE]
+        with pytest.raises(FilterChanged):
+            replica.vector_in("starred", NOTE)
+        replica.members["starred", NOTE] = now
+    exchange("starred", NOTE, a, b)
+    assert notes(b) == {"three": 3, "one": 1}
+    Note.objects.using(b.alias).filter(pk=one.pk).update(stars=0)
+    exchange("starred", NOTE, a, b)
+    assert notes(a) == {"three": 3, "one": 0}
+
+
+def test_nothing_is_applied_for_a_filter_that_was_changed_meanwhile(members):
+    a, b = members("ab")
+    create(a, "three", 3)
+    a.post()
+    changes = a.push_in("starred", NOTE, b)
+    before = b.members["starred", NOTE]
+    b.declare("starred", NOTE, {"stars__gte": 2})
+    b.members["starred", NOTE] = before
+    with pytest.raises(FilterChanged, match=r"testapp\.Note was declared with another filter"):
+        b.take_in("starred", a, changes)
+    assert notes(b) == {}
