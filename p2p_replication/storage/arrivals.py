@@ -66,9 +66,9 @@ def arrival(
         elif joined.is_incoming:
             dots = Dots.INCOMING
         else:
-            enters = before is Share.RETRACTION and state.alive and subset.includes(state)
-            # Those who have either version had it as a retraction only.
-            dots = Dots.OWN if enters else Dots.BOTH
+            comes_in = before is not Share.WHOLE and state.alive and subset.includes(state)
+            # Those who have either version may have been told the fields of the filter only.
+            dots = Dots.OWN if comes_in and subset.filter is not None else Dots.BOTH
     hides = _hides(entry, state, incoming, subset, others, is_leaving, is_news)
     status = _status(entry, state, hides)
     if entry is None or is_news or status != entry.status:

@@ -66,7 +66,7 @@ def read_digest(
             if share is Share.NOTHING:
                 continue
             if share is not Share.RETRACTION:  # Of a row that has left each replica has another part.
-                (chosen if buckets else sums).add(key, state)
+                (chosen if buckets else sums).add(key, subset.told(share, state))
             loose += not covers(vector, {origins[origin]: counter for origin, counter in entry.dots().items()})
         waiting = ChangeLogEntry.objects.using(alias).filter(stream=stream.id).count()
         counted = options.model._base_manager.using(alias).count()

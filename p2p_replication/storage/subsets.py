@@ -72,8 +72,11 @@ class Subset:
         )
 
     def told(self, share: Share, state: RowState) -> RowState:
-        """Return the state that peers are sent."""
-        return self.filter.retraction(state) if share is Share.RETRACTION and self.filter is not None else state
+        """Return the state that peers are sent.
+
+        A deleted row may still have fields, of edits that its delete did not know of. They may have been made outside.
+        """
+        return state if share is Share.WHOLE or self.filter is None else self.filter.retraction(state)
 
 
 #: The subset of pools without a filter.

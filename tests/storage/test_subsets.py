@@ -9,6 +9,7 @@ import pytest
 from p2p_replication.exceptions import FilterChanged
 from p2p_replication.models import EntryStatus, LedgerEntry
 from p2p_replication.protocol.verification import Outcome, compare
+from p2p_replication.storage.unlogged import unlogged
 from tests.replicas import TestReplica
 from tests.storage.filtered_replica import FilteredReplica, exchange
 from tests.testapp.models import Note
@@ -194,9 +195,8 @@ def test_a_digest_is_of_the_rows_in_the_pool(members):
     ours, theirs = a.digest_in("starred", NOTE), b.digest_in("starred", NOTE)
     assert (ours.unsettled, theirs.unsettled) == ("", "")
     assert compare(ours, theirs).outcome is Outcome.EQUAL
-    b.database.vendor.begin_unlogged(b.database.connection)
-    b.sql("UPDATE testapp_note SET title = 'x' WHERE title = 'in'")
-    b.database.vendor.end_unlogged(b.database.connection)
+    with b.database.writing(), unlogged(b.database):
+        b.sql("UPDATE testapp_note SET title = 'x' WHERE title = 'in'")
     assert compare(ours, b.digest_in("starred", NOTE)).outcome is Outcome.DIFFERENT
 
 
