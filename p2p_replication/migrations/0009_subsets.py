@@ -13,8 +13,8 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name='declaration',
-            name='takes_over',
-            field=models.BooleanField(default=False),
+            name='takes_over_since',
+            field=models.DateTimeField(null=True),
         ),
         migrations.AddField(
             model_name='ledgerentry',

@@ -87,8 +87,8 @@ class Declaration(ReplicaState):
     filter_digest = models.CharField(max_length=64, blank=True, default="")
     #: JSON ``{origin id: counter}``: what was taken from peers. Own counters are in ``Stream.own_vector``.
     vector = models.JSONField(default=dict)
-    #: Rows that came by pools with another filter have no version yet that this one's vector could speak of.
-    takes_over = models.BooleanField(default=False)
+    #: Since when there are rows from pools with another filter, whose versions this one's vector may never speak of.
+    takes_over_since = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import models
+from django.utils import timezone
 
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models.pool import Declaration
@@ -69,14 +70,15 @@ def filter_columns(label: str, text: str, using: str | None = None) -> dict[str,
     """Return the columns of a declaration that say which filter it has, for one that begins with it."""
     digest = filter_digest(text)
     others = Declaration.objects.using(using).filter(model=label).exclude(filter_digest=digest)
-    return {"where": text or {}, "filter_digest": digest, "takes_over": others.exists()}
+    since = timezone.now() if others.exists() else None
+    return {"where": text or {}, "filter_digest": digest, "takes_over_since": since}
 
 
 def change_filter(declaration: Declaration, text: str) -> None:
     """Give a declaration another filter, inside a transaction. What was taken before says nothing of the new subset."""
     logger.info("%s has another filter: %s, before: %s", declaration, text or "none", declaration.filter_text or "none")
     using = declaration._state.db
-    columns = {**filter_columns(declaration.model, text, using), "takes_over": True}
+    columns = {**filter_columns(declaration.model, text, using), "takes_over_since": timezone.now()}
     Declaration.objects.using(using).filter(pk=declaration.pk).update(vector={}, **columns)
     declaration.cursors.all().delete()
     declaration.progress.all().delete()

@@ -97,6 +97,7 @@ class PoolReporter:
         models = tuple(
             ModelReport(
                 self._parts[label].declaration,
+                self._parts[label].subset.digest,
                 link.confirmed.get(session.config.start, 0),
                 dict(link.confirmed),
                 link.remaining if link.pulling else int(not link.complete),

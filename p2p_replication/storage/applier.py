@@ -17,7 +17,7 @@ from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.row_state import RowState
-from p2p_replication.protocol.version_vector import Vector
+from p2p_replication.protocol.version_vector import Vector, covers
 from p2p_replication.storage.arrivals import Dots, arrival
 from p2p_replication.storage.ledger import Entry, load_entries, save_entries
 from p2p_replication.storage.parking import (
@@ -31,7 +31,7 @@ from p2p_replication.storage.parking import (
 )
 from p2p_replication.storage.posting import give_dots, post_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
-from p2p_replication.storage.subsets import EVERYTHING, Subset, other_subsets, unmarked
+from p2p_replication.storage.subsets import EVERYTHING, Subset, declared_subsets, unmarked
 from p2p_replication.storage.table import Busy, WireRow
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
@@ -146,7 +146,7 @@ def _apply_splitting(
             began = time.monotonic()
             with database.writing():
                 hold_filter(database, stream, declaration, subset)
-                done = _apply_slice(database, stream, rows, subset, aside)
+                done = _apply_slice(database, stream, declaration, rows, subset, aside)
                 if changes.round:
                     done.in_order = move_cursor(
                         database, declaration, peer, changes.start, span.start, span.end, span.continues,
@@ -209,6 +209,7 @@ def _take_claim(
 def _apply_slice(
     database: ReplicaDatabase,
     stream: StreamStore,
+    declaration: int,
     rows: Sequence[tuple[str, ChangedRow]],
     subset: Subset,
     aside: Mapping[str, tuple[str, str]],
@@ -218,15 +219,21 @@ def _apply_slice(
         return done
     keys = [key for key, _ in rows]
     ledger, table_rows = take_rows(database, stream, keys, aside)
-    others = other_subsets(database, stream, subset)
+    others = [other for other in declared_subsets(database, stream) if other.digest != subset.digest]
     parked = [key for key, entry in ledger.items() if entry.status == EntryStatus.PARKED]
     leaving = leaving_keys(database, stream, parked)
     plan = TableChanges(stream)
     touched: list[tuple[Entry, RowState]] = []
-    newly_marked: list[Entry] = []
+    amended: list[Entry] = []
     of_own: list[Entry] = []
     hidden: set[str] = set()
     was_parked: list[str] = []
+    vector: Vector = {}
+
+    def is_covered(entry: Entry) -> bool:
+        vector.update(vector or vector_of(database, stream, declaration, subset))
+        return covers(vector, {database.origin_id(origin): counter for origin, counter in entry.dots().items()})
+
     now = database.now_ms()
     for key, row in rows:
         if subset.refuses(row.state):
@@ -247,7 +254,11 @@ def _apply_slice(
             entry.subsets |= subset.bit
             # Also if it equals both: the local dots stay.
             if found.dots is Dots.LOCAL and not found.is_news and found.hides == (entry.status == EntryStatus.HIDDEN):
-                newly_marked += [] if is_marked else [entry]
+                if found.is_same and not others and entry.dots() != dots and not is_covered(entry):
+                    # Of a pool with another filter, whose versions no vector here speaks of: the sender's own is known.
+                    entry.take_dots(dots)
+                    is_marked = False
+                amended += [] if is_marked else [entry]
                 continue
             if found.dots is Dots.BOTH:
                 for origin, counter in entry.dots().items():
@@ -272,7 +283,7 @@ def _apply_slice(
             plan.hide(key, table_rows.get(key))
         else:
             plan.add(key, state, table_rows.get(key), of_earlier_life=of_earlier_life)
-    save_entries(database.connection, stream.id, newly_marked)
+    save_entries(database.connection, stream.id, amended)
     if not touched:
         return done
     done.parked.update(plan.refused())

@@ -28,12 +28,16 @@ class Dots(enum.Enum):
 
 
 class Arrival(NamedTuple):
-    """``hides``: the row leaves the table, or stays out of it, without being deleted."""
+    """``hides``: the row leaves the table, or stays out of it, without being deleted.
+
+    ``is_same``: the incoming state is the local one.
+    """
 
     state: RowState
     dots: Dots
     hides: bool
     is_news: bool
+    is_same: bool = False
 
 
 def arrival(
@@ -52,11 +56,12 @@ def arrival(
         others: the other subsets that this replica takes part in.
         is_leaving: the row is parked and will be hidden.
     """
+    is_same = False
     if entry is None or local is None:
         state, dots, is_news = incoming, Dots.INCOMING, True
     else:
         joined = join_into(local, incoming)
-        state, is_news = joined.state, not joined.is_local
+        state, is_news, is_same = joined.state, not joined.is_local, joined.is_local and joined.is_incoming
         before = subset.share(entry.status, entry.subsets, local)
         if before is Share.NOTHING:
             # This pool's peers were told, by vectors, that they have all of this, without ever having got it.
@@ -76,7 +81,7 @@ def arrival(
             after = other.share(status, entry.subsets if entry is not None else 0, state)
             if after is not Share.NOTHING:
                 dots = Dots.OWN  # The other pools' vectors will never speak of this pool's versions.
-    return Arrival(state, dots, hides, is_news or entry is None)
+    return Arrival(state, dots, hides, is_news or entry is None, is_same)
 
 
 def _hides(

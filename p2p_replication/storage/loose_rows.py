@@ -37,7 +37,7 @@ def adopt_loose_rows(
 ) -> int:
     """Give own dots to the rows of pulls whose senders are gone; return how many.
 
-    Likewise to the rows that came by pools with another filter before this declaration had its own.
+    Likewise to the rows that came by pools with another filter, before this declaration had its own.
 
     Args:
         connected: replica ids of the peers that may still finish their pulls.
@@ -47,7 +47,7 @@ def adopt_loose_rows(
     broken = Q(broken_since__lt=long_ago, unfinished_since=None)
     gone = list(cursors.filter(left | broken, declaration_id=declaration).values_list("pk", flat=True))
     declarations = Declaration.objects.using(database.alias).filter(pk=declaration)
-    takes_over = declarations.filter(takes_over=True).exclude(cursors__unfinished_since__isnull=False).exists()
+    takes_over = declarations.filter(takes_over_since__lt=long_ago).exists() and _has_pulled(database, declaration)
     if not gone and not takes_over:
         return 0
     adopted, after, ended = 0, 0, False
@@ -74,8 +74,14 @@ def adopt_loose_rows(
         # With an own dot the rows are found by the vector; the cursor stays for when the sender comes back.
         PullCursor.objects.using(database.alias).filter(pk__in=gone).update(unfinished_since=None, broken_since=None)
         if takes_over:
-            declarations.update(takes_over=False)
+            declarations.update(takes_over_since=None)
     return adopted
+
+
+def _has_pulled(database: ReplicaDatabase, declaration: int) -> bool:
+    """Tell whether a peer's whole delta is here, and no other one's is on its way: most is covered by then."""
+    pulls = PullCursor.objects.using(database.alias).filter(declaration_id=declaration)
+    return pulls.exists() and not pulls.exclude(unfinished_since=None).exists()
 
 
 def _shared(stream: StreamStore, subset: Subset, entries: Sequence[Entry]) -> list[Entry]:

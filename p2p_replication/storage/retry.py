@@ -13,6 +13,7 @@ from p2p_replication.storage.applier import REFUSALS, is_busy, settle_entry, tak
 from p2p_replication.storage.ledger import Entry, save_entries
 from p2p_replication.storage.parking import REFUSED, forget_parked, leaving_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.subsets import declared_subsets
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
 from p2p_replication.storage.versions import state_of
@@ -64,25 +65,27 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
     for number, key in rows:
         by_stream[number].append(key)
     plans: list[tuple[StreamStore, TableChanges, dict[str, Entry]]] = []
-    hidden: dict[int, set[str]] = {}
+    hidden: set[tuple[int, str]] = set()
     for number, keys in by_stream.items():
         stream = database.by_number[number]
         entries, present = take_rows(database, stream, keys)
-        leaving = leaving_keys(database, stream, [k for k, e in entries.items() if e.status == EntryStatus.PARKED])
+        leaving = leaving_keys(database, stream, list(entries))
+        subsets = declared_subsets(database, stream) if leaving else []
         plan = TableChanges(stream)
         candidates: dict[str, Entry] = {}
         for key, entry in entries.items():
             state = state_of(stream, entry, None)
             ahead = is_too_far_ahead(state.latest(), database.now_ms(), database.max_skew_ms)
-            if entry.status == EntryStatus.PARKED and not ahead and key in leaving:
+            if entry.status != EntryStatus.PARKED or ahead:
+                continue
+            candidates[key] = entry
+            if key in leaving and state.alive and not any(subset.includes(state) for subset in subsets):
                 plan.hide(key, present.get(key))
-                candidates[key] = entry
-            elif entry.status == EntryStatus.PARKED and not ahead:
+                hidden.add((stream.id, key))
+            else:
                 # A row that is there may be of an earlier life: the ledger has the parked one only.
                 plan.add(key, state, present.get(key), of_earlier_life=state.deleted > NEVER)
-                candidates[key] = entry
         plans.append((stream, plan, candidates))
-        hidden[stream.id] = leaving
     _take_out_what_still_waits(plans)
     ended = 0
     with unlogged(database):
@@ -90,7 +93,7 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
             plan.write(swapping=swapping)
     for stream, _, candidates in plans:
         for key, entry in candidates.items():
-            if key in hidden[stream.id]:
+            if (stream.id, key) in hidden:
                 entry.status = EntryStatus.HIDDEN
             else:
                 settle_entry(stream, entry, state_of(stream, entry, None))

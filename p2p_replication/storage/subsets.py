@@ -109,12 +109,11 @@ def subset_for(database: ReplicaDatabase, stream: StreamStore, text: str) -> Sub
     return Subset(row_filter, digest, 1 << known[digest])
 
 
-def other_subsets(database: ReplicaDatabase, stream: StreamStore, subset: Subset) -> list[Subset]:
-    """Return the subsets besides this one that pools of this replica are about."""
+def declared_subsets(database: ReplicaDatabase, stream: StreamStore) -> list[Subset]:
+    """Return the subsets that pools of this replica are about."""
     declarations = Declaration.objects.using(database.alias).filter(model=stream.label)
-    others = declarations.exclude(filter_digest=subset.digest)
-    by_digest = {declaration.filter_digest: declaration.filter_text for declaration in others}
-    return [subset_for(database, stream, text) for text in by_digest.values()]
+    texts = {declaration.filter_text for declaration in declarations.only("where")}
+    return [subset_for(database, stream, text) for text in texts]
 
 
 def mark_shared(database: ReplicaDatabase, stream: StreamStore, subset: Subset, keys: Sequence[str]) -> None:

@@ -117,7 +117,7 @@ def test_the_filter_is_part_of_the_declaration() -> None:
     declaration = Declaration.objects.get()
     assert declaration.filter_text == '[["stars","gte","integer",3]]'
     assert declaration.filter_digest == filter_digest(declaration.filter_text)
-    assert not declaration.takes_over
+    assert declaration.takes_over_since is None
     sync_p2p(Book, TOPIC)
     other = Declaration.objects.get(model="testapp.Book")
     assert (other.filter_text, other.filter_digest) == ("", "")
@@ -142,7 +142,7 @@ def test_another_filter_empties_the_vector_and_cursors_and_the_same_one_does_not
     for where in ({"stars__gte": 4}, None, {"stars__gte": 3}):
         sync_p2p(Note, TOPIC, where=where)
         changed = Declaration.objects.get()
-        assert (changed.pk, changed.vector, changed.takes_over) == (declaration.pk, {}, True)
+        assert (changed.pk, changed.vector, changed.takes_over_since is None) == (declaration.pk, {}, False)
         assert changed.filter_text == canonical_where(registry.for_model(Note), where)
         assert not PullCursor.objects.exists() and not PeerProgress.objects.exists()
         fill()
@@ -151,5 +151,5 @@ def test_another_filter_empties_the_vector_and_cursors_and_the_same_one_does_not
 @pytest.mark.django_db
 def test_a_second_pool_with_another_filter_takes_over_what_the_first_has_brought() -> None:
     sync_p2p(Note, TOPIC)
-    assert not sync_p2p(Note, "same-rows").declaration.takes_over
-    assert sync_p2p(Note, "few-rows", where={"stars": 1}).declaration.takes_over
+    assert sync_p2p(Note, "same-rows").declaration.takes_over_since is None
+    assert sync_p2p(Note, "few-rows", where={"stars": 1}).declaration.takes_over_since is not None
