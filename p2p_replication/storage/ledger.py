@@ -74,6 +74,11 @@ class Entry:
     def alive(self) -> bool:
         return self.inserted > self.deleted
 
+    @property
+    def is_held(self) -> bool:
+        """Tell whether the row's values are in ``held``, and not in the table."""
+        return self.status in (EntryStatus.PARKED, EntryStatus.HIDDEN)
+
     def latest(self) -> int:
         """Return the greatest clock of the row."""
         return max(self.inserted, self.deleted, self.clock, *self.field_clocks.values())

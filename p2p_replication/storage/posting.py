@@ -208,7 +208,7 @@ def fold(
         entry = Entry(key, inserted=NEVER, deleted=NEVER, clock=NEVER, layout=stream.full_layout, is_new=True)
     before = entry.digest
     names: tuple[str, ...] = ()
-    if entry.alive and entry.status == EntryStatus.PRESENT:
+    if entry.alive and not entry.is_held:
         names = stream.layout_fields(entry.layout)
     clocks = {name: entry.field_clocks.get(name, entry.clock) for name in (*names, *entry.held)}
     latest = entry.latest()
@@ -250,7 +250,7 @@ def fold(
     if not entry.alive and row is not None:
         # Put back by a trigger of the application's that ran before ours logged the delete (or a later entry says it).
         clocks = _insert(stream, entry, next_clock(0, latest))
-    if entry.alive and row is None and entry.status not in (EntryStatus.PARKED, EntryStatus.HIDDEN):
+    if entry.alive and row is None and not entry.is_held:
         return None
     _settle(stream, entry, row, clocks, written)
     return entry
