@@ -7,8 +7,11 @@ that peers may have it by the subset: when such a row does not match any more, t
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import models
 
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models.ledger import EntryStatus, StreamFilter
@@ -16,6 +19,7 @@ from p2p_replication.models.pool import Declaration
 from p2p_replication.models.where import filter_digest
 from p2p_replication.protocol.row_filter import RowFilter
 from p2p_replication.protocol.row_state import RowState
+from p2p_replication.storage.capture.reconciliation import stored_form
 from p2p_replication.storage.ledger import TABLE, Entry, chunks, marks
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 
@@ -40,15 +44,23 @@ class Subset:
     Attributes:
         digest: as in ``Declaration.filter_digest``.
         bit: the mask of the subset's bit in ``Entry.subsets``.
+        defaults: wire values of the filter's fields where a row's version has none.
     """
 
     filter: RowFilter | None = None
     digest: str = ""
     bit: int = 0
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def includes(self, state: RowState) -> bool:
-        """Tell whether a row that is alive belongs to it."""
-        return self.filter is None or self.filter.matches(state.values)
+        """Tell whether a row that is alive belongs to it.
+
+        A field that was added after the row's version was made has its default in every replica's table.
+        """
+        if self.filter is None:
+            return True
+        values = state.values
+        return self.filter.matches(values if self.filter.fields <= values.keys() else {**self.defaults, **values})
 
     def share(self, status: int, bits: int, state: RowState) -> Share:
         """Return what peers are told of an entry with this status, bits and state.
@@ -67,7 +79,7 @@ class Subset:
         return (
             self.filter is not None
             and state.alive
-            and not self.filter.matches(state.values)
+            and not self.includes(state)
             and not self.filter.is_retraction(state)
         )
 
@@ -90,6 +102,13 @@ def subset_for(database: ReplicaDatabase, stream: StreamStore, text: str) -> Sub
     """
     if not text:
         return EVERYTHING
+    known: dict[str, Subset] = stream.subsets
+    if text not in known:
+        known[text] = _made(database, stream, text)
+    return known[text]
+
+
+def _made(database: ReplicaDatabase, stream: StreamStore, text: str) -> Subset:
     row_filter = RowFilter.parse(text)
     if gone := row_filter.fields - set(stream.table.names):
         raise ConfigurationError(
@@ -106,7 +125,28 @@ def subset_for(database: ReplicaDatabase, stream: StreamStore, text: str) -> Sub
             )
         known[digest] = min(free)
         StreamFilter.objects.using(database.alias).create(stream_id=stream.id, digest=digest, bit=known[digest])
-    return Subset(row_filter, digest, 1 << known[digest])
+    return Subset(row_filter, digest, 1 << known[digest], _defaults(database, stream, row_filter.fields))
+
+
+def _defaults(database: ReplicaDatabase, stream: StreamStore, names: Iterable[str]) -> dict[str, Any]:
+    """Return the defaults of fields in wire form, without those that are another value each time."""
+    table, connection = stream.table, database.connection
+    found: dict[str, Any] = {}
+    for name in names:
+        model_field = table.options.model._meta.get_field(name)
+        assert isinstance(model_field, models.Field)
+        default = model_field.db_default
+        if default is models.NOT_PROVIDED:
+            if callable(model_field.default) and model_field.default is not models.NOT_PROVIDED:
+                continue
+            default = model_field.get_default()
+        elif hasattr(default, "resolve_expression") and not isinstance(default, models.Value):
+            continue
+        raw = getattr(default, "value", default)
+        if raw is not None:
+            raw = stored_form(connection, table, name, "%s", [model_field.get_db_prep_save(raw, connection)])
+        found[name] = raw
+    return found
 
 
 def declared_subsets(database: ReplicaDatabase, stream: StreamStore) -> list[Subset]:

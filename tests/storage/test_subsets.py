@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from typing import Any
 
 import pytest
 
 from p2p_replication.exceptions import ConfigurationError, FilterChanged
 from p2p_replication.models import EntryStatus, LedgerEntry, Parking
+from p2p_replication.models.where import canonical_where
+from p2p_replication.protocol.changes import ChangedRow, pack_rows
+from p2p_replication.protocol.messages import Changes
+from p2p_replication.protocol.row_state import RowState
 from p2p_replication.protocol.verification import Outcome, compare
 from p2p_replication.storage.capture.installation import install
 from p2p_replication.storage.loose_rows import adopt_loose_rows
@@ -419,3 +424,32 @@ def test_there_is_room_for_so_many_filters(members):
         assert 0 < subset.bit < 2**MAX_FILTERS
     with pytest.raises(ConfigurationError, match="has had 62 filters"):
         subset_for(a.database, a.stream(NOTE), '[["stars","exact","integer",-1]]')
+
+
+def test_a_field_that_a_row_lacks_counts_as_its_default(replica):
+    """As in the tables, after the migration that has added it: a member that has not migrated yet wrote the row."""
+    a, b = replica("a"), replica("b")
+    for one in (a, b):
+        one.declare("unstarred", NOTE, {"stars": 0})
+    clock = a.database.now_ms() << 16
+    values = {"title": "of an older schema", "body": "", "updated_at": "2026-01-01 00:00:00"}
+    state = RowState(clock, -1, clock, values)
+    row = ChangedRow(uuid.UUID(int=5).bytes, 1, {"0123456789abcdef": 1}, ("0123456789abcdef", 1), state)
+    changes = Changes(NOTE, 1, 0, "0123456789abcdef", 0, 0, None, 0, {"0123456789abcdef": 1}, 0,
+                      pack_rows(list(values), [row]))  # fmt: skip
+    assert a.take_in("unstarred", a, changes).refused == []
+    exchange("unstarred", NOTE, a, b)
+    assert notes(a) == notes(b) == {"of an older schema": 0}
+    Note.objects.using(b.alias).update(stars=1)
+    exchange("unstarred", NOTE, a, b)
+    assert (notes(a), notes(b)) == ({}, {"of an older schema": 1})
+
+
+def test_a_default_that_is_another_one_each_time_is_none(members):
+    (a,) = members("a")
+    options = a.stream("testapp.Specimen").table.options
+    for where, defaults in (
+        ({"defaulted": 1}, {"defaulted": 7}), ({"blank": "x"}, {"blank": ""}), ({"small": 1}, {"small": None}),
+    ):  # fmt: skip
+        text = canonical_where(options, where)
+        assert subset_for(a.database, a.stream("testapp.Specimen"), text).defaults == defaults
