@@ -453,3 +453,48 @@ def test_a_default_that_is_another_one_each_time_is_none(members):
     ):  # fmt: skip
         text = canonical_where(options, where)
         assert subset_for(a.database, a.stream("testapp.Specimen"), text).defaults == defaults
+
+
+def test_a_merge_that_brings_a_row_in_is_told_to_those_who_had_both_halves(members):
+    """They had one half as a retraction, without the field that was edited with it."""
+    a, b, c = members("abc")
+    row = create(a, "moves", 4, body="old")
+    exchange("starred", NOTE, a, b, c)
+    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=1, body="edited when it left")
+    b.pull_in("starred", NOTE, a)
+    Note.objects.using(c.alias).filter(pk=row.pk).update(stars=5)
+    b.pull_in("starred", NOTE, c)
+    assert Note.objects.using(b.alias).get().body == "old"
+    a.pull_in("starred", NOTE, c)
+    b.pull_in("starred", NOTE, a)
+    assert Note.objects.using(b.alias).get().body == "edited when it left"
+    exchange("starred", NOTE, a, b, c)
+    assert notes(a) == notes(b) == notes(c) == {"moves": 5}
+
+
+def test_a_row_that_was_only_received_is_retracted_as_well(members):
+    """Also if what came was nothing new: from then on a peer has it."""
+    a, b = members("ab")
+    row = create(b, "of b", 4)
+    b.post()
+    Note(pk=row.pk, title="of a", stars=4).save(using=a.alias, force_insert=True)
+    a.pull_in("starred", NOTE, b)
+    Note.objects.using(a.alias).update(stars=1)
+    b.pull_in("starred", NOTE, a)
+    assert (notes(a), notes(b)) == ({"of a": 1}, {})
+
+
+def test_edits_that_a_delete_did_not_know_of_stay_private(members):
+    a, b = members("ab")
+    row = create(a, "moves", 4)
+    exchange("starred", NOTE, a, b)
+    Note.objects.using(a.alias).filter(pk=row.pk).delete()
+    a.post()
+    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=1)
+    Note.objects.using(b.alias).filter(pk=row.pk).update(body="private")
+    b.pull_in("starred", NOTE, a)
+    a.pull_in("starred", NOTE, b)
+    assert status(a, row) == status(b, row) == EntryStatus.DELETED
+    (told,) = [sent.state for sent in b.sent["starred"]]
+    assert not told.alive and told.values == {"stars": 1}
+    assert compare(a.digest_in("starred", NOTE), b.digest_in("starred", NOTE)).outcome is Outcome.EQUAL
