@@ -498,3 +498,17 @@ def test_edits_that_a_delete_did_not_know_of_stay_private(members):
     (told,) = [sent.state for sent in b.sent["starred"]]
     assert not told.alive and told.values == {"stars": 1}
     assert compare(a.digest_in("starred", NOTE), b.digest_in("starred", NOTE)).outcome is Outcome.EQUAL
+
+
+def test_of_two_that_move_a_row_out_the_later_one_keeps_it(members):
+    a, b, c = members("abc")
+    row = create(a, "moves", 4)
+    exchange("starred", NOTE, a, b, c)
+    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=1)
+    a.post()
+    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=2)
+    exchange("starred", NOTE, a, b, c)
+    assert (notes(a), notes(b), notes(c)) == ({}, {"moves": 2}, {})
+    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=3)
+    exchange("starred", NOTE, a, b, c)
+    assert notes(a) == notes(b) == notes(c) == {"moves": 3}
