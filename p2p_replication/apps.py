@@ -11,8 +11,11 @@ class P2PReplicationConfig(AppConfig):
 
     def ready(self) -> None:
         from p2p_replication import checks  # noqa: F401
+        from p2p_replication.models.conflict import Conflict
         from p2p_replication.registry import registry
         from p2p_replication.storage.capture import installation
+        from p2p_replication.storage.conflict_log import restore
 
         registry.autodiscover()
+        Conflict.restorer = staticmethod(restore)
         installation.connect_migration_signals()

@@ -57,6 +57,8 @@ class AppSettings:
     LISTEN_CONNECTION: dict[str, Any] = field(default_factory=dict)
     #: Days that a pool's errors are kept.
     ERROR_RETENTION: int = 14
+    #: Days that values which lost in a conflict are kept.
+    CONFLICT_RETENTION: int = 90
 
 
 class _LazySettings:

@@ -48,3 +48,7 @@ class SignalingRefused(P2PError):
         super().__init__(f"{reason} (code {code})")
         self.code = code
         self.reason = reason
+
+
+class CannotRestore(P2PError):
+    """What a conflict has kept can't be written back; the text says why, and what to do."""

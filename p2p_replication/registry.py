@@ -15,6 +15,7 @@ from django.db import models
 from django.utils.module_loading import autodiscover_modules
 
 from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.protocol.field_merges import FieldMerge, Merged
 
 
 class ModelReplication:
@@ -22,7 +23,8 @@ class ModelReplication:
 
     #: Names of fields that stay local.
     exclude: Sequence[str] = ()
-    #: ``{field name: merge}`` in place of last-writer-wins.
+    #: ``{field name: merge}`` in place of last-writer-wins: ``Max()``, ``Min()``, ``Union()``, ``Counter()`` of
+    #: ``p2p_replication.merges``, or a function ``(a, b) -> value`` at the top level of a module.
     merge: Mapping[str, Any] = {}
     #: Topics (or ``dict(topic=..., account=...)``) that the model is declared in without a call of ``sync_p2p()``.
     pools: Sequence[str | Mapping[str, Any]] = ()
@@ -34,7 +36,7 @@ class Options:
 
     model: type[models.Model]
     exclude: frozenset[str] = frozenset()
-    merge: Mapping[str, Any] = field(default_factory=dict)
+    merge: Mapping[str, FieldMerge] = field(default_factory=dict)
     pools: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
 
@@ -151,10 +153,32 @@ def _options(model: type[models.Model], replication: type) -> Options:
     return Options(
         model=model,
         exclude=exclude,
-        merge=dict(getattr(replication, "merge", {})),
+        merge=_merges(model, exclude, getattr(replication, "merge", {})),
         pools=pools,
         source=f"{replication.__module__}.{replication.__qualname__}",
     )
+
+
+def _merges(
+    model: type[models.Model], exclude: frozenset[str], declared: Mapping[str, Any]
+) -> Mapping[str, FieldMerge]:
+    names = {f.name for f in model._meta.concrete_fields if not f.primary_key} - exclude
+    found: dict[str, FieldMerge] = {}
+    for name, merge in declared.items():
+        if name not in names:
+            raise ConfigurationError(f"{model._meta.label}: merge names {name}, which is no field that replicates.")
+        if isinstance(merge, type) and issubclass(merge, FieldMerge):
+            merge = merge()
+        if not isinstance(merge, FieldMerge):
+            path = f"{getattr(merge, '__module__', '')}.{getattr(merge, '__qualname__', '')}"
+            if not callable(merge) or "<" in path or path.startswith(("__main__.", ".")):
+                raise ConfigurationError(
+                    f"{model._meta.label}: {name} can't merge by {merge!r}. Use Max(), Min(), Union() or Counter() of "
+                    "p2p_replication.merges, or a function at the top level of a module."
+                )
+            merge = Merged(path, merge)
+        found[name] = merge
+    return found
 
 
 registry = Registry()

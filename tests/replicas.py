@@ -15,6 +15,7 @@ from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.applier import Applied, apply_changes
 from p2p_replication.storage.changes import read_changes, read_push
 from p2p_replication.storage.content_digests import read_digest
+from p2p_replication.storage.declared_merges import keep_merge_states
 from p2p_replication.storage.held_fields import adopt_known_fields
 from p2p_replication.storage.posting import Posted, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase
@@ -48,6 +49,7 @@ class TestReplica:
         self.database = ReplicaDatabase(self.alias, budget=WriteBudget(0.025, 0.0))
         for stream in self.database.streams.values():
             adopt_known_fields(self.database, stream)
+            keep_merge_states(self.database, stream)
         self.pool, _ = Pool.objects.using(self.alias).get_or_create(account="default", topic=TOPIC)
         self.declarations = {
             label: Declaration.objects.using(self.alias).get_or_create(pool=self.pool, model=label)[0].pk

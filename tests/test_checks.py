@@ -33,7 +33,7 @@ def test_the_ids_in_use_are_the_documented_ones() -> None:
         line.split()[0] for line in (checks.__doc__ or "").splitlines() if line[:1] in "EW" and line[1:4].isdigit()
     }
     used: set[str] = set()
-    for module in (checks.settings, checks.pools, checks.models, checks.databases):
+    for module in (checks.settings, checks.pools, checks.models, checks.merges, checks.databases):
         text = Path(str(module.__file__)).read_text()
         used |= {part[:4] for part in text.split('id="p2p_replication.')[1:]}
     assert used == documented

@@ -13,10 +13,12 @@ from django.db import models
 from django.test.utils import isolate_apps
 
 from p2p_replication.checks.models import check_model
+from p2p_replication.merges import Counter, Max, Union
 from p2p_replication.models import ReplicatedModel
+from p2p_replication.protocol.field_merges import Merged
 from p2p_replication.registry import Options
 from tests.test_checks import ids
-from tests.testapp.models import Note, Shelf
+from tests.testapp.models import Book, Note, Ruled, Shelf, Tally
 
 
 @pytest.fixture
@@ -141,10 +143,26 @@ def test_excluding_the_key_is_an_error() -> None:
     assert ids(check(Note, exclude=frozenset({"id"}))) == ["E016"]
 
 
-def test_a_declared_merge_is_an_error() -> None:
-    found = check(Note, merge={"stars": max})
+@pytest.mark.parametrize(
+    ("model", "name", "merge", "problem"),
+    [
+        (Note, "title", Counter(), "of the kind text"),
+        (Note, "stars", Union(), "of the kind integer"),
+        (Tally, "best", Counter(), "may be null"),
+        (Ruled, "code", Max(), "is unique"),
+        (Ruled, "left", Max(), "is unique"),
+        (Book, "shelf", Max(), "refers to another row"),
+        (Note, "title", Merged("a lambda", lambda a, b: a), "top level of its module"),
+    ],
+)
+def test_a_merge_that_is_not_for_that_field_is_an_error(model: Any, name: str, merge: Any, problem: str) -> None:
+    found = check(model, merge={name: merge})
     assert ids(found) == ["E014"]
-    assert "stars" in found[0].msg
+    assert problem in found[0].msg and f"{model._meta.label}.{name}" in found[0].msg
+
+
+def test_merges_that_fit_are_fine() -> None:
+    assert ids(check(Tally)) == []
 
 
 def test_a_many_to_many_field_is_a_warning_unless_its_through_model_replicates(isolated: None) -> None:

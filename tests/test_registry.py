@@ -11,9 +11,11 @@ from django.test.utils import isolate_apps
 
 import p2p_replication
 from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.merges import Max
 from p2p_replication.models import ReplicatedModel
 from p2p_replication.registry import ModelReplication, Registry, _options, registry
 from tests.testapp.models import Note
+from tests.testapp.tallies import longer
 
 
 @pytest.fixture
@@ -119,3 +121,24 @@ def test_the_names_promised_at_the_top_of_the_package() -> None:
         assert getattr(p2p_replication, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         p2p_replication.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("merge", "text"),
+    [
+        ({"nothing": Max()}, "nothing, which is no field"),
+        ({"id": Max()}, "id, which is no field"),
+        ({"stars": "max"}, "'max'"),
+        ({"stars": lambda a, b: a}, "top level of a module"),
+    ],
+)
+def test_a_merge_that_means_nothing_is_refused(merge, text):
+    with pytest.raises(ConfigurationError, match=text):
+        _options(Note, type("Replication", (), {"merge": merge}))
+
+
+def test_a_merge_may_be_given_as_a_class_or_a_function():
+    merge = _options(Note, type("Replication", (), {"merge": {"stars": Max, "title": longer}})).merge
+    assert {name: declared.name for name, declared in merge.items()} == {
+        "stars": "max", "title": "function tests.testapp.tallies.longer",
+    }  # fmt: skip

@@ -9,6 +9,7 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import models
 
+from p2p_replication.checks.merges import check_merges
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.registry import Options, registry
 from p2p_replication.storage.codecs import wire_type
@@ -90,14 +91,7 @@ def _proxy(model: type[models.Model]) -> Iterator[CheckMessage]:
 
 
 def _options(options: Options) -> Iterator[CheckMessage]:
-    if options.merge:
-        yield Error(
-            f"merge for {', '.join(sorted(options.merge))} can't be declared yet: every field is merged by the "
-            "later write.",
-            hint=f"Remove merge from {options.source}.",
-            obj=options.model,
-            id="p2p_replication.E014",
-        )
+    yield from check_merges(options)
     for name in sorted(options.exclude):
         field = options.model._meta.get_field(name)
         assert isinstance(field, models.Field)

@@ -11,6 +11,7 @@ from django.utils import timezone
 from p2p_replication.conf import app_settings
 from p2p_replication.management.layout import replica_name
 from p2p_replication.management.row_filters import count_shared
+from p2p_replication.models.conflict import Conflict
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Gap, LedgerEntry, Stream
 from p2p_replication.models.pool import Declaration, Peer, PeerProgress, PeerState, Pool, PoolError
 from p2p_replication.models.replica import Replica
@@ -80,6 +81,8 @@ class ModelStatus:
     hidden: int
     #: Writes in the change log that the worker has not posted yet.
     waiting: int
+    #: Values that lost in a conflict and were not restored: see ``manage.py p2p conflicts``.
+    conflicts: int
     #: Why capture is not as it should be; empty if it is.
     capture: str
 
@@ -182,6 +185,8 @@ def _models(database: str) -> list[ModelStatus]:
         counts.setdefault(number, {})[status] = count
     log = ChangeLogEntry.objects.using(database).order_by().values_list("stream")
     waiting: dict[int, int] = dict(log.annotate(count=Count("pk")))
+    open_conflicts = Conflict.objects.using(database).open().order_by().values_list("model")
+    conflicts: dict[str, int] = dict(open_conflicts.annotate(count=Count("pk")))
     found = []
     for label in sorted(declared.keys() | {label for label in streams if registry.get(label) is not None}):
         options, stream = registry.get(label), streams.get(label)
@@ -201,6 +206,7 @@ def _models(database: str) -> list[ModelStatus]:
                 ledger.get(EntryStatus.PARKED, 0),
                 ledger.get(EntryStatus.HIDDEN, 0),
                 waiting.get(stream.pk, 0) if stream is not None else 0,
+                conflicts.get(label, 0),
                 capture,
             )
         )

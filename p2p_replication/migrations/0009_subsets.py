@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('p2p_replication', '0003_pulls_that_broke_off'),
+        ('p2p_replication', '0004_conflicts_and_merges'),
     ]
 
     operations = [

@@ -1,5 +1,6 @@
 """The models: the mixin for a project's own models, and replication's own tables."""
 
+from p2p_replication.models.conflict import Conflict, ConflictKind
 from p2p_replication.models.handle import PoolHandle, async_p2p, sync_p2p
 from p2p_replication.models.ledger import (
     ChangeLogEntry,
@@ -29,6 +30,8 @@ from p2p_replication.models.worker_request import RequestKind, RequestState, Wor
 __all__ = [
     "Applying",
     "ChangeLogEntry",
+    "Conflict",
+    "ConflictKind",
     "Declaration",
     "DeviceToken",
     "EntryStatus",

@@ -19,6 +19,8 @@ class Stream(ReplicaState):
     layout = models.ForeignKey("FieldLayout", null=True, on_delete=models.SET_NULL, related_name="+")
     #: The last counter given in this stream, by origin: ``{origin id: counter}``.
     own_vector = models.JSONField(default=dict)
+    #: The declared merges whose states the ledger has: ``{field: name of the merge}``.
+    merges = models.JSONField(default=dict)
 
     def __str__(self) -> str:
         return self.label
@@ -143,6 +145,11 @@ class LedgerEntry(ReplicaState):
     #: msgpack ``{field: value}`` of what is not in the table: a parked or hidden row's values, unknown fields,
     #: fields newer than the tombstone they met.
     held = models.BinaryField(null=True)
+    #: msgpack ``{field: [clock, ...]}``: what the writers of fields (and, under "", of the delete) knew of.
+    past = models.BinaryField(null=True)
+    #: msgpack ``{field: value}`` of the fields with a declared merge: their states; of a row that is not in the table
+    #: as its version says (parked), what the table has instead. States of such a row are in ``held``.
+    merged = models.BinaryField(null=True)
     #: Bit *n*: the row was in the pools whose filter has the bit *n* (``StreamFilter``), so that peers may have it.
     subsets = models.BigIntegerField(default=0)
 

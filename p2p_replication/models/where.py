@@ -87,6 +87,11 @@ def change_filter(declaration: Declaration, text: str) -> None:
 def _condition(options: Options, name: str, value: Any) -> Condition:
     field, lookup = _field_and_lookup(options, name)
     said = f"where: {name}={value!r}"
+    if field.name in options.merge:
+        raise ConfigurationError(
+            f"{said}: {options.label}.{field.name} has a declared merge: concurrent edits make values of it that "
+            "nobody wrote. Filter by another field."
+        )
     if lookup == "isnull" or (lookup == "exact" and value is None):
         if value is not None and not isinstance(value, bool):
             raise ConfigurationError(f"{said}: isnull takes True or False.")

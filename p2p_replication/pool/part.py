@@ -32,9 +32,10 @@ class Part:
         """Return what a HELLO says of the model. The field without a name stands for the key."""
         table = self.stream.table
         kinds = {name: codec.wire_type for name, codec in table.codecs.items()}
+        merges = {name: merge.name for name, merge in self.stream.merges.items()}
         row_filter = self.subset.filter
         filter_text = row_filter.text if row_filter is not None else ""
-        return ModelOffer(self.stream.label, {"": table.key.wire_type, **kinds}, filter=filter_text)
+        return ModelOffer(self.stream.label, {"": table.key.wire_type, **kinds}, merges, filter_text)
 
     def vector(self) -> Vector:
         """Return this replica's version vector. In the database thread."""

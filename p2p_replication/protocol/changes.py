@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 from msgspec.msgpack import Ext
 
 from p2p_replication.protocol.clock import MAX_CLOCK, NEVER
+from p2p_replication.protocol.conflicts import MAX_PAST
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import BYTES, Changes, Rows
-from p2p_replication.protocol.row_state import RowState
+from p2p_replication.protocol.row_state import DELETE, RowState
 
+#: The number of what a delete knew of, among the pasts of fields.
+DELETE_NUMBER = -1
 #: Origins that a vector may name.
 MAX_VECTOR = 20_000
 #: The largest counter and sequence number: what a database's big integer holds.
@@ -69,7 +72,8 @@ def pack_rows(fields: Sequence[str], rows: Sequence[ChangedRow]) -> Rows:
     def number(origin: str) -> int:
         return origins.setdefault(origin, len(origins))
 
-    packed = Rows([], [], [], [], [], {}, {}, [], {}, {}, {}, list(fields), [[] for _ in fields], {})
+    packed = Rows([], [], [], [], [], {}, {}, [], {}, {}, {}, list(fields), [[] for _ in fields], {}, [], {})
+    pasts: dict[tuple[int, ...], int] = {}
     last_seq = last_clock = 0
     for i, row in enumerate(rows):
         state = row.state
@@ -91,6 +95,11 @@ def pack_rows(fields: Sequence[str], rows: Sequence[ChangedRow]) -> Rows:
             packed.deleted[i] = state.deleted
         if state.field_clocks:
             packed.field_clocks[i] = {numbers[name]: clock for name, clock in state.field_clocks.items()}
+        if state.past:
+            packed.past[i] = {
+                DELETE_NUMBER if name == DELETE else numbers[name]: pasts.setdefault(past, len(pasts))
+                for name, past in state.past.items()
+            }
         values = state.values
         if len(values) != len(fields):
             packed.partial[i] = [numbers[name] for name in values]
@@ -100,6 +109,7 @@ def pack_rows(fields: Sequence[str], rows: Sequence[ChangedRow]) -> Rows:
             for name, column in zip(fields, packed.columns, strict=True):
                 column.append(_to_cell(values[name]))
     packed.origins.extend(origins)
+    packed.pasts.extend(map(list, pasts))
     return packed
 
 
@@ -133,10 +143,13 @@ def unpack_rows(rows: Rows) -> Iterator[ChangedRow]:
         else:
             values = dict(zip(fields, by_row[i], strict=True))
         clocks = {fields[n]: c for n, c in rows.field_clocks[i].items()} if i in rows.field_clocks else None
+        past = None
+        if i in rows.past:
+            past = {fields[n] if n >= 0 else DELETE: tuple(rows.pasts[p]) for n, p in rows.past[i].items()}
         inserted, deleted = rows.inserted.get(i, clock), rows.deleted.get(i, NEVER)
         # The clock of a row without fields means nothing.
         own_clock = clock if values else max(inserted, deleted)
-        yield ChangedRow(key, seq, dots, born, RowState(inserted, deleted, own_clock, values, clocks))
+        yield ChangedRow(key, seq, dots, born, RowState(inserted, deleted, own_clock, values, clocks, past))
 
 
 def check_rows(rows: Rows) -> None:
@@ -169,6 +182,7 @@ def check_rows(rows: Rows) -> None:
         raise RemoteProtocolError("a row with two dots of one origin")
     if rows.deleted:
         _check_deleted(rows)
+    _check_pasts(rows)
     seq = clock = 0
     for step, tick in zip(rows.seqs, rows.clocks, strict=True):
         seq, clock = seq + step, clock + tick
@@ -204,6 +218,19 @@ def _check_deleted(rows: Rows) -> None:
         own, present = rows.field_clocks.get(i, {}), rows.partial.get(i, everything)
         if any(own.get(n, clocks[i]) <= deleted for n in present):
             raise RemoteProtocolError("a field that is older than its row's own delete")
+
+
+def _check_pasts(rows: Rows) -> None:
+    """A past names others' clocks, of fields that the row has."""
+    if not all(1 <= len(past) <= MAX_PAST and all(0 <= n <= MAX_CLOCK for n in past) for past in rows.pasts):
+        raise RemoteProtocolError("a past without clocks, with too many, or with one out of range")
+    everything = range(len(rows.fields))
+    for i, numbers in rows.past.items():
+        present = rows.partial.get(i, everything)
+        if not 0 <= i < len(rows.keys) or not all(
+            (n == DELETE_NUMBER or n in present) and 0 <= p < len(rows.pasts) for n, p in numbers.items()
+        ):
+            raise RemoteProtocolError("a batch with the past of a row or field that is not in it")
 
 
 def check_batch(changes: Changes, peer_start: str) -> None:

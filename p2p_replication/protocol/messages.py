@@ -103,6 +103,9 @@ class Rows(Message, frozen=True):
     columns: list[list[Cell]]
     #: Rows that have only some of the fields: ``{row: [field number, ...]}``.
     partial: dict[int, list[int]]
+    #: Distinct pasts of the batch, and where they belong: ``{row: {field number: past number}}``, -1 for the delete.
+    pasts: list[list[int]] = []
+    past: dict[int, dict[int, int]] = {}
 
 
 class Changes(Message, frozen=True):

@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from p2p_replication.protocol.row_state import RowState
+from p2p_replication.protocol.row_state import DELETE, RowState
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "exact": operator.eq,
@@ -83,7 +83,8 @@ class RowFilter:
     def retraction(self, state: RowState) -> RowState:
         """Return what peers are told of a row that has left: the fields of the filter, and no others."""
         fields = {name: field for name, field in state.fields().items() if name in self.fields}
-        return RowState.of(state.inserted, state.deleted, fields)
+        past = {name: seen for name, seen in state.past.items() if name in self.fields or name == DELETE}
+        return RowState.of(state.inserted, state.deleted, fields, past)
 
     def is_retraction(self, state: RowState) -> bool:
         """Tell whether a state of a row that does not match can be a retraction."""

@@ -16,6 +16,11 @@ from p2p_replication.protocol.clock import NEVER
 
 Value = None | bool | int | float | str | bytes
 
+#: ``{field: clocks}``, the greatest clock of each writer.
+Past = Mapping[str, tuple[int, ...]]
+#: The name in a ``Past`` under which stands what a delete knew of.
+DELETE = ""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -28,9 +33,12 @@ class RowState:
         clock: clock of every field that ``field_clocks`` does not name.
         values: ``{field: value}``; a field that is missing is bottom: known to nobody who wrote the row.
         field_clocks: ``{field: clock}`` of the fields whose clock is another.
+        past: ``{field: clocks}``: what the writer of a field knew of when it wrote, others' writes only (see
+            ``conflicts``); under ``DELETE``, what the one who deleted the row knew of. It decides nothing but what is
+            a conflict, and does not count in comparisons.
     """
 
-    __slots__ = ("clock", "deleted", "field_clocks", "inserted", "values")
+    __slots__ = ("clock", "deleted", "field_clocks", "inserted", "past", "values")
 
     def __init__(
         self,
@@ -39,18 +47,22 @@ class RowState:
         clock: int = 0,
         values: Mapping[str, Any] | None = None,
         field_clocks: Mapping[str, int] | None = None,
+        past: Past | None = None,
     ) -> None:
         self.inserted = inserted
         self.deleted = deleted
         self.clock = clock
         self.values: Mapping[str, Any] = values if values is not None else {}
         self.field_clocks: Mapping[str, int] = field_clocks if field_clocks is not None else {}
+        self.past: Past = past if past is not None else {}
 
     @classmethod
-    def of(cls, inserted: int, deleted: int, fields: Mapping[str, tuple[int, Any]]) -> RowState:
+    def of(
+        cls, inserted: int, deleted: int, fields: Mapping[str, tuple[int, Any]], past: Past | None = None
+    ) -> RowState:
         """Build the compact form: the commonest clock is the row's."""
         if not fields:
-            return cls(inserted, deleted, max(inserted, deleted))
+            return cls(inserted, deleted, max(inserted, deleted), past=past)
         clocks = Counter(clock for clock, _ in fields.values())
         clock = max(clocks, key=lambda c: (clocks[c], c))
         return cls(
@@ -59,6 +71,7 @@ class RowState:
             clock,
             {name: value for name, (_, value) in fields.items()},
             {name: c for name, (c, _) in fields.items() if c != clock},
+            past,
         )
 
     @property

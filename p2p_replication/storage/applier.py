@@ -13,12 +13,13 @@ from django.db import DataError, IntegrityError, InterfaceError, OperationalErro
 
 from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.changes import ChangedRow, unpack_rows
-from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
+from p2p_replication.protocol.clock import NEVER, is_too_far_ahead, milliseconds_of
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.protocol.version_vector import Vector, covers
 from p2p_replication.storage.arrivals import Dots, arrival
+from p2p_replication.storage.conflict_log import ConflictLog
 from p2p_replication.storage.ledger import Entry, load_entries, save_entries
 from p2p_replication.storage.parking import (
     BUSY,
@@ -96,6 +97,7 @@ def apply_changes(
     """
     check_own_counter(database, stream, changes.claim or {})
     rows = [(_key(stream, row), row) for row in unpack_rows(changes.rows)]
+    _check_merge_states(stream, rows)
     outcome = Applied({}, taken=True)
     position = changes.from_seq
     while rows or position == changes.from_seq:
@@ -119,6 +121,16 @@ def _key(stream: StreamStore, row: ChangedRow) -> str:
         return stream.table.key_from_wire(row.key)
     except ValueError as error:
         raise RemoteProtocolError(str(error)) from error
+
+
+def _check_merge_states(stream: StreamStore, rows: Sequence[tuple[str, ChangedRow]]) -> None:
+    for name, merge in stream.merges.items():
+        for key, row in rows:
+            state = row.state.values.get(name)
+            if name in row.state.values and not merge.is_state(state):
+                raise RemoteProtocolError(
+                    f"{state!r} in {stream.label}.{name} of {key} is no state of the merge {merge.name}"
+                )
 
 
 def _apply_splitting(
@@ -228,6 +240,7 @@ def _apply_slice(
     of_own: list[Entry] = []
     hidden: set[str] = set()
     was_parked: list[str] = []
+    conflicts = ConflictLog(stream)
     vector: Vector = {}
 
     def is_covered(entry: Entry) -> bool:
@@ -241,7 +254,9 @@ def _apply_slice(
             continue
         entry = ledger.get(key)
         local = state_of(stream, entry, table_rows.get(key)) if entry is not None else None
-        found = arrival(entry, local, row.state, subset, others, is_leaving=key in leaving)
+        found = arrival(entry, local, row.state, subset, others, stream.merges, is_leaving=key in leaving)
+        if local is not None and not found.is_same:
+            conflicts.note(key, (local, row.state), found.state)
         state = found.state
         dots = {database.origin_number(origin): counter for origin, counter in row.dots.items()}
         born = (database.origin_number(row.born[0]), row.born[1])
@@ -278,11 +293,12 @@ def _apply_slice(
         if key in aside:
             done.parked[key] = aside[key]
         elif is_too_far_ahead(state.latest(), now, database.max_skew_ms):
-            done.parked[key] = (CLOCK, f"{(state.latest() >> 16) - now} ms ahead of this replica's clock")
+            done.parked[key] = (CLOCK, f"{milliseconds_of(state.latest()) - now} ms ahead of this replica's clock")
         elif found.hides:
             plan.hide(key, table_rows.get(key))
         else:
             plan.add(key, state, table_rows.get(key), of_earlier_life=of_earlier_life)
+    conflicts.write()
     save_entries(database.connection, stream.id, amended)
     if not touched:
         return done
@@ -337,4 +353,4 @@ def settle_entry(stream: StreamStore, entry: Entry, state: RowState) -> None:
     """Write a state that the table now holds (or, of a deleted row, no more) into its entry."""
     store_state(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED)
     if state.alive:
-        entry.digest = stream.digest_of_values(entry.layout, state.values)
+        entry.digest = stream.digest_of_values(entry.layout, stream.shown(state.values))

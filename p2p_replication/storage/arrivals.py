@@ -7,10 +7,11 @@ versions unknown to peers whose vectors seem to cover them; then the row gets a 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from p2p_replication.models.ledger import EntryStatus
+from p2p_replication.protocol.field_merges import FieldMerge
 from p2p_replication.protocol.merge import join_into
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.storage.ledger import Entry
@@ -46,6 +47,7 @@ def arrival(
     incoming: RowState,
     subset: Subset,
     others: Sequence[Subset],
+    merges: Mapping[str, FieldMerge],
     *,
     is_leaving: bool = False,
 ) -> Arrival:
@@ -60,7 +62,7 @@ def arrival(
     if entry is None or local is None:
         state, dots, is_news = incoming, Dots.INCOMING, True
     else:
-        joined = join_into(local, incoming)
+        joined = join_into(local, incoming, merges)
         state, is_news, is_same = joined.state, not joined.is_local, joined.is_local and joined.is_incoming
         before = subset.share(entry.status, entry.subsets, local)
         if before is Share.NOTHING:

@@ -15,8 +15,8 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 
+from p2p_replication.protocol.json_text import canonical_json
 from p2p_replication.storage.codecs import Convert, FieldCodec, base_field, wire_type
-from p2p_replication.storage.json_text import canonical_json
 
 _DAY = r"\d{4,6}-\d\d-\d\d"
 _CLOCK = r"\d\d:\d\d:\d\d(\.(?!000000)\d{6})?"

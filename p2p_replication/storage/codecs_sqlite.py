@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db import models
 
+from p2p_replication.protocol.json_text import canonical_json
 from p2p_replication.storage.codecs import Convert, FieldCodec, base_field, wire_type
-from p2p_replication.storage.json_text import canonical_json
 
 #: Begins a raw value that would be taken for another one on the wire.
 _ODD = "\x00"

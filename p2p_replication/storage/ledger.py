@@ -10,13 +10,13 @@ import msgspec
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
+from p2p_replication.protocol.row_state import Past
 from p2p_replication.storage.vendors import vendor_of
 
 TABLE = LedgerEntry._meta.db_table
 COLUMNS = (
     "key", "status", "inserted", "deleted", "clock", "field_clocks", "layout", "origin", "counter", "more_dots",
-    "own_counter", "born_origin", "born_counter", "seq", "digest", "held",
-    "subsets",
+    "own_counter", "born_origin", "born_counter", "seq", "digest", "held", "past", "merged", "subsets",
 )  # fmt: skip
 
 #: How many values one IN (...) may have: well below every database's limit for parameters.
@@ -27,6 +27,7 @@ _clocks = msgspec.json.Decoder(dict[str, int]).decode
 _dots = msgspec.json.Decoder(dict[int, int]).decode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_past = msgspec.msgpack.Decoder(dict[str, tuple[int, ...]]).decode
 
 
 @dataclass(slots=True)
@@ -49,6 +50,8 @@ class Entry:
     seq: int = 0
     digest: bytes = b""
     held: dict[str, Any] = field(default_factory=dict)
+    past: Past = field(default_factory=dict)
+    merged: dict[str, Any] = field(default_factory=dict)
     subsets: int = 0
     is_new: bool = False
 
@@ -58,6 +61,8 @@ class Entry:
         entry.field_clocks = _clocks(record[5]) if record[5] else {}
         entry.more_dots = _dots(record[9]) if record[9] else {}
         entry.held = _unpack(record[15]) if record[15] else {}
+        entry.past = _past(record[16]) if record[16] else {}
+        entry.merged = _unpack(record[17]) if record[17] else {}
         return entry
 
     def record(self) -> tuple[Any, ...]:
@@ -67,7 +72,10 @@ class Entry:
             self.layout, self.origin, self.counter,
             _json(self.more_dots).decode() if self.more_dots else None,
             self.own_counter, self.born_origin, self.born_counter, self.seq, self.digest,
-            _pack(self.held) if self.held else None, self.subsets,
+            _pack(self.held) if self.held else None,
+            _pack(self.past) if self.past else None,
+            _pack(self.merged) if self.merged else None,
+            self.subsets,
         )  # fmt: skip
 
     @property
@@ -90,6 +98,19 @@ class Entry:
         items = iter(dots.items())
         self.origin, self.counter = next(items)
         self.more_dots = dict(items)
+
+
+def set_clocks(entry: Entry, clocks: dict[str, int]) -> None:
+    """Store field clocks compactly: the commonest is the row's."""
+    if not clocks:
+        entry.clock, entry.field_clocks = max(entry.inserted, entry.deleted), {}
+        return
+    values = list(clocks.values())
+    common = values[0]
+    if any(value != common for value in values):
+        common = max(set(values), key=lambda value: (values.count(value), value))
+    entry.clock = common
+    entry.field_clocks = {name: value for name, value in clocks.items() if value != common}
 
 
 def load_entries(connection: BaseDatabaseWrapper, stream: int, keys: Sequence[str]) -> dict[str, Entry]:

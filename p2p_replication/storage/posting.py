@@ -11,12 +11,17 @@ from typing import Any, NamedTuple
 
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Operation, Stream
 from p2p_replication.models.replica import Replica
-from p2p_replication.protocol.clock import ADOPTED, NEVER, next_clock
+from p2p_replication.protocol.clock import ADOPTED, NEVER, milliseconds_of, next_clock
+from p2p_replication.protocol.conflicts import begin_life, end_life, overwrite
+from p2p_replication.protocol.row_state import DELETE
+from p2p_replication.storage.conflict_log import ConflictLog
 from p2p_replication.storage.digests import differing
-from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries
-from p2p_replication.storage.parking import busy_keys, forget_parked
+from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries, set_clocks
+from p2p_replication.storage.merge_states import correct_rows, differing_values, merged_states
+from p2p_replication.storage.parking import BUSY, busy_keys, forget_parked, note_parked
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import WireRow
+from p2p_replication.storage.versions import state_of, store_state
 
 logger = logging.getLogger("p2p_replication.storage")
 
@@ -134,13 +139,12 @@ def _read_log(database: ReplicaDatabase, tail: str, params: Sequence[Any]) -> li
 def post_entries(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> Posted:
     """Turn log entries (in log order) into versions. Entries of a stream that no longer replicates are dropped."""
     posted = Posted(entries=len(entries))
-    by_stream: dict[int, dict[str, list[tuple[LogEntry, int]]]] = defaultdict(lambda: defaultdict(list))
+    by_stream: dict[int, dict[str, list[LogEntry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
         if type(entry.key) is not str:
             logger.error("a row of stream %s can't replicate, as its key is no UTF-8 text: %r", entry.stream, entry.key)
             continue
-        # Wall clocks are turned into clocks in log order, over all streams.
-        by_stream[entry.stream][entry.key].append((entry, database.wall_clock.clock(entry.wall)))
+        by_stream[entry.stream][entry.key].append(entry)
     for number, by_key in by_stream.items():
         stream = database.by_number.get(number)
         if stream is not None and _post_stream(database, stream, by_key):
@@ -149,7 +153,7 @@ def post_entries(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> Post
     return posted
 
 
-def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[str, list[tuple[LogEntry, int]]]) -> bool:
+def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[str, list[LogEntry]]) -> bool:
     keys = list(by_key)
     ledger = load_entries(database.connection, stream.id, keys)
     rows = stream.table.read(keys)
@@ -157,17 +161,41 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     parked = [key for key, entry in ledger.items() if entry.status == EntryStatus.PARKED]
     ending = busy_keys(database, stream, [key for key in parked if not ledger[key].alive])
     changed: list[Entry] = []
+    corrections: dict[str, dict[str, Any]] = {}
+    for key in ending:
+        _note_ended(stream, ledger[key], rows.get(key), by_key[key])
     for key, log in by_key.items():
         entry = fold(stream, key, ledger.get(key), rows.get(key), log, unsettled, key in ending)
         if entry is not None:
             changed.append(entry)
+            if entry.status == EntryStatus.PRESENT and (other := differing_values(stream, entry, rows[key])):
+                corrections[key] = other
     if not changed:
         return bool(ending)  # Nothing new, but the lock that the deletes wait for has ended: they are tried again.
     give_dots(database, stream, changed)
+    busy = correct_rows(database, stream, corrections)
+    for entry in changed:
+        if entry.key in busy:
+            store_state(stream, entry, state_of(stream, entry, rows[entry.key]), EntryStatus.PARKED)
+            entry.merged = stream.merged_values(rows[entry.key])
     save_entries(database.connection, stream.id, changed)
+    note_parked(database, stream, dict.fromkeys(busy, (BUSY, "its merged value could not be written yet")))
     if ended := [key for key in parked if ledger[key].status != EntryStatus.PARKED]:
         forget_parked(database, stream, ended)
     return True
+
+
+def _note_ended(stream: StreamStore, entry: Entry, row: WireRow | None, log: Sequence[LogEntry]) -> None:
+    """Keep edits that a delete, which waited for their lock, ends: ``fold`` does not count them."""
+    edits = [item for item in log if item.operation == Operation.UPDATE] if row is not None else []
+    if not edits:
+        return
+    assert row is not None
+    fields = set[str]().union(*(_written_fields(stream, entry, item, b"", row) for item in edits))
+    clock = next_clock(edits[-1].wall, stream.database.mark, NEVER)
+    conflicts = ConflictLog(stream)
+    conflicts.note_ended(entry.key, dict(zip(stream.table.names, row, strict=True)), fields, clock, entry.deleted)
+    conflicts.write()
 
 
 def give_dots(database: ReplicaDatabase, stream: StreamStore, entries: Sequence[Entry], *, keep: bool = False) -> None:
@@ -190,7 +218,7 @@ def fold(
     key: str,
     entry: Entry | None,
     row: WireRow | None,
-    log: Sequence[tuple[LogEntry, int]],
+    log: Sequence[LogEntry],
     unsettled: int = 0,
     is_ending: bool = False,
 ) -> Entry | None:
@@ -211,63 +239,74 @@ def fold(
     if entry.alive and not entry.is_held:
         names = stream.layout_fields(entry.layout)
     clocks = {name: entry.field_clocks.get(name, entry.clock) for name in (*names, *entry.held)}
-    latest = entry.latest()
+    past = dict(entry.past)
+    mark, latest, given = stream.database.mark, entry.latest(), NEVER
     written: set[str] = set()
-    touched = False
-    for item, wall in log:
-        clock = latest = next_clock(wall, latest)
+    touched = is_born = False
+    joined = stream.merges.keys() & (entry.merged if entry.status == EntryStatus.PRESENT else entry.held).keys()
+    for item in log:
+        clock = next_clock(item.wall, mark, latest)
         alive = entry.inserted > entry.deleted
-        if item.operation == Operation.EVICT:
-            if row is None and alive and item is log[-1][0]:
-                _delete(entry, clocks, clock)
-                touched = True
-        elif item.operation == Operation.DELETE:
-            if alive:
-                _delete(entry, clocks, clock)
-                touched = True
+        if item.operation in (Operation.EVICT, Operation.DELETE):
+            if not alive or (item.operation == Operation.EVICT and (row is not None or item is not log[-1])):
+                continue
+            _delete(entry, clocks, past, clock)
         elif row is None:
             continue  # A later entry of the log says what became of the row.
         elif not alive:
             if is_ending and item.operation == Operation.UPDATE:
                 continue
             if item.operation == Operation.ADOPT and entry.is_new and entry.deleted == NEVER:
-                clock = latest = ADOPTED
-            # Edits that the delete did not know of end with it, whoever still holds them.
-            entry.deleted = max(entry.deleted, *clocks.values(), NEVER)
-            clocks = _insert(stream, entry, clock)
-            touched = True
+                clock = ADOPTED
+            _insert(stream, entry, clocks, past, clock)
+            is_born, joined = True, set(stream.merges)
         else:
             fields = _written_fields(stream, entry, item, before if item.id > unsettled else b"", row)
+            if not fields:
+                continue
+            if milliseconds_of(given) >= item.wall:
+                clock = given  # One clock for edits of one millisecond: nobody has seen the earlier one.
             for name in fields:
                 # A field that is new to the row was filled by a migration, which every replica runs: it gets a clock
                 # that is the same on all of them and older than any edit.
                 is_filled = item.operation == Operation.ADOPT and name not in clocks
-                clocks[name] = entry.inserted if is_filled else clock
+                if name in joined:
+                    continue  # What is written is joined with what is there, at the same clock.
+                overwrite(clocks, past, name, entry.inserted if is_filled else clock)
             written |= fields
-            touched = touched or bool(fields)
+        latest = given = clock
+        touched = True
     if not touched:
         return None
     if not entry.alive and row is not None:
         # Put back by a trigger of the application's that ran before ours logged the delete (or a later entry says it).
-        clocks = _insert(stream, entry, next_clock(0, latest))
+        _insert(stream, entry, clocks, past, next_clock(0, mark, latest))
+        is_born = True
     if entry.alive and row is None and not entry.is_held:
         return None
-    _settle(stream, entry, row, clocks, written)
+    entry.past = past
+    states = merged_states(stream, entry, row, written, is_born=is_born)
+    _settle(stream, entry, row, clocks, written, states)
     return entry
 
 
-def _insert(stream: StreamStore, entry: Entry, clock: int) -> dict[str, int]:
-    """Begin a new life of the row; return the clocks of its fields."""
+def _insert(
+    stream: StreamStore, entry: Entry, clocks: dict[str, int], past: dict[str, tuple[int, ...]], clock: int
+) -> None:
+    """Begin a new life of the row."""
+    if clocks:
+        # Edits that the delete did not know of end with it, whoever still holds them.
+        _delete(entry, clocks, past, max(entry.deleted, *clocks.values()))
+    begin_life(clocks, past, stream.table.names, entry.deleted, clock)
     entry.inserted = clock
     entry.born_origin = entry.born_counter = 0
     entry.held = {}
-    return dict.fromkeys(stream.table.names, clock)
 
 
-def _delete(entry: Entry, clocks: dict[str, int], clock: int) -> None:
+def _delete(entry: Entry, clocks: dict[str, int], past: dict[str, tuple[int, ...]], clock: int) -> None:
+    end_life(clocks, past, entry.deleted, clock)
     entry.deleted = clock
     entry.held = {}
-    clocks.clear()
 
 
 def _written_fields(stream: StreamStore, entry: Entry, item: LogEntry, before: bytes, row: WireRow) -> set[str]:
@@ -286,36 +325,35 @@ def _written_fields(stream: StreamStore, entry: Entry, item: LogEntry, before: b
     return (known | new) & set(stream.table.names)
 
 
-def _settle(stream: StreamStore, entry: Entry, row: WireRow | None, clocks: dict[str, int], written: set[str]) -> None:
-    """Write the folded clocks into the entry, with status, layout and digest."""
+def _settle(
+    stream: StreamStore,
+    entry: Entry,
+    row: WireRow | None,
+    clocks: dict[str, int],
+    written: set[str],
+    states: dict[str, Any],
+) -> None:
+    """Write the folded clocks into the entry, with status, layout and digest. ``states``: of fields that merge."""
     names = stream.table.names
     if not entry.alive:
         entry.status = EntryStatus.DELETED
         entry.clock, entry.field_clocks, entry.digest = max(entry.inserted, entry.deleted), {}, b""
+        entry.merged = {}
         return
     if entry.status == EntryStatus.PARKED and row is not None and not written.issuperset(names) and entry.held:
         # The row in the table is an older version of the parked one: what was written now counts in both.
         values = dict(zip(names, row, strict=True))
-        entry.held.update({name: values[name] for name in written})
+        entry.held.update({name: states.get(name, values[name]) for name in written})
+        entry.merged = stream.merged_values(row)
     elif row is not None:
         entry.status = EntryStatus.PRESENT
         entry.held = {name: value for name, value in entry.held.items() if name not in stream.table.codecs}
+        entry.merged = states
     # A field that a migration has removed since has no value any more.
     set_clocks(entry, {name: c for name, c in clocks.items() if name in stream.table.codecs or name in entry.held})
+    known = {DELETE, *stream.table.codecs, *entry.held}
+    entry.past = {name: seen for name, seen in entry.past.items() if name in known}
     if entry.status == EntryStatus.PRESENT:
         assert row is not None
         entry.layout = stream.layout_id(tuple(name for name in stream.table.names if name in clocks))
-        entry.digest = stream.digest(entry, row)
-
-
-def set_clocks(entry: Entry, clocks: dict[str, int]) -> None:
-    """Store field clocks compactly: the commonest is the row's."""
-    if not clocks:
-        entry.clock, entry.field_clocks = max(entry.inserted, entry.deleted), {}
-        return
-    values = list(clocks.values())
-    common = values[0]
-    if any(value != common for value in values):
-        common = max(set(values), key=lambda value: (values.count(value), value))
-    entry.clock = common
-    entry.field_clocks = {name: value for name, value in clocks.items() if value != common}
+        entry.digest = stream.digest(entry, stream.shown_row(row, states))

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models.ledger import FieldLayout, Stream
 from p2p_replication.models.replica import Origin, Replica, Start
-from p2p_replication.protocol.clock import WallClock
+from p2p_replication.protocol.clock import mark_of
 from p2p_replication.storage.database_file import file_at_path
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
@@ -38,6 +38,12 @@ class StreamStore:
         self.installed_layout: int | None = stream.layout_id
         self.table = table
         self.relations = Relations(table)
+        #: Declared merges, by field.
+        self.merges = {
+            name: merge.of(table.codecs[name].wire_type)
+            for name, merge in table.options.merge.items()
+            if name in table.codecs
+        }
         self._layouts: dict[int, tuple[str, ...]] = {}
         self._ids: dict[tuple[str, ...], int] = {}
         #: Made by ``subsets``, by a filter's canonical text.
@@ -66,6 +72,23 @@ class StreamStore:
         self.subsets.clear()
         self._layouts = {self.full_layout: self.table.names}
         self._ids = {self.table.names: self.full_layout}
+
+    def shown(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what the table holds for the values of a state: fields that merge have states of their own."""
+        if not self.merges:
+            return values
+        return {name: self.merges[name].shown(v) if name in self.merges else v for name, v in values.items()}
+
+    def merged_values(self, row: WireRow) -> dict[str, Any]:
+        """Return what a row of the table has in the fields that merge."""
+        return {name: value for name, value in zip(self.table.names, row, strict=True) if name in self.merges}
+
+    def shown_row(self, row: WireRow, states: Mapping[str, Any]) -> WireRow:
+        """Return a row as it is once the values of these states are written into it."""
+        if not states:
+            return row
+        values = zip(self.table.names, row, strict=True)
+        return tuple(self.merges[name].shown(states[name]) if name in states else value for name, value in values)
 
     def digest(self, entry: Entry, row: WireRow) -> bytes:
         """Return the content digest of a row for the fields of its entry's layout."""
@@ -103,13 +126,14 @@ class ReplicaDatabase:
         if not self.vendor.has_one_write_lock:
             self.budget.pause = 0.0
         self.max_skew_ms = int(max_clock_skew * 1000)
-        self.wall_clock = WallClock()
         self._prepared: Any = None
         self._file: tuple[int, int] | None = None
         self._prepare()
         with transaction.atomic(using=alias):
             replica = identity_of(alias, make_secret_key)
             self.replica_id: str = replica.replica_id
+            #: In the clocks of what is written here.
+            self.mark = mark_of(replica.replica_id)
             self.secret_key = bytes(replica.secret_key)
             self.first_sequence: int = replica.sequence
             #: The origin of this start: new each time, never continued.

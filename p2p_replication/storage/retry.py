@@ -16,7 +16,7 @@ from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStor
 from p2p_replication.storage.subsets import declared_subsets
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
-from p2p_replication.storage.versions import state_of
+from p2p_replication.storage.versions import state_of, store_state
 
 #: Parked rows that are looked at in one transaction.
 PAGE = 4000
@@ -94,7 +94,7 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
     for stream, _, candidates in plans:
         for key, entry in candidates.items():
             if (stream.id, key) in hidden:
-                entry.status = EntryStatus.HIDDEN
+                store_state(stream, entry, state_of(stream, entry, None), EntryStatus.HIDDEN)
             else:
                 settle_entry(stream, entry, state_of(stream, entry, None))
         save_entries(database.connection, stream.id, list(candidates.values()))

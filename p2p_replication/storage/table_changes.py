@@ -35,9 +35,9 @@ class TableChanges:
             if row is not None:
                 self.deletes[key] = None
         elif row is None:
-            self.inserts[key] = state.values
+            self.inserts[key] = self.stream.shown(state.values)
         else:
-            names, values = self.stream.table.names, state.values
+            names, values = self.stream.table.names, self.stream.shown(state.values)
             changed = {
                 name: values[name]
                 for name, value in zip(names, row, strict=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from p2p_replication.models.ledger import EntryStatus
-from p2p_replication.protocol.row_state import RowState
-from p2p_replication.storage.ledger import Entry
-from p2p_replication.storage.posting import set_clocks
+from p2p_replication.protocol.row_state import DELETE, RowState
+from p2p_replication.storage.ledger import Entry, set_clocks
 from p2p_replication.storage.replica_database import StreamStore
 from p2p_replication.storage.table import WireRow
 
@@ -13,8 +14,8 @@ from p2p_replication.storage.table import WireRow
 def state_of(stream: StreamStore, entry: Entry, row: WireRow | None) -> RowState:
     """Return the state of an entry whose row in the table is ``row`` (None where its values are held)."""
     if entry.status != EntryStatus.PRESENT or row is None:
-        return RowState(entry.inserted, entry.deleted, entry.clock, entry.held, entry.field_clocks)
-    clocks = entry.field_clocks
+        return RowState(entry.inserted, entry.deleted, entry.clock, entry.held, entry.field_clocks, entry.past)
+    clocks, past = entry.field_clocks, entry.past
     if entry.layout == stream.full_layout:
         values = dict(zip(stream.table.names, row, strict=True))
     else:
@@ -22,14 +23,21 @@ def state_of(stream: StreamStore, entry: Entry, row: WireRow | None) -> RowState
         values = {name: value for name, value in zip(stream.table.names, row, strict=True) if name in known}
         # Without those of fields that a migration has removed since.
         clocks = {name: clock for name, clock in clocks.items() if name in values or name in entry.held}
+        past = {name: seen for name, seen in past.items() if name in values or name in entry.held or name == DELETE}
+    for name, merge in stream.merges.items():
+        if name in values:
+            values[name] = entry.merged[name] if name in entry.merged else merge.initial(values[name])
     if entry.held:
         values.update(entry.held)
-    return RowState(entry.inserted, entry.deleted, entry.clock, values, clocks)
+    return RowState(entry.inserted, entry.deleted, entry.clock, values, clocks, past)
 
 
 def store_state(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> None:
     """Write a state into an entry: clocks, layout, what is held. The digest is the caller's, who has the row."""
+    if stream.merges:
+        entry.merged = _merged(stream, entry, state, status)
     entry.inserted, entry.deleted, entry.status = state.inserted, state.deleted, status
+    entry.past = state.past
     known = stream.table.codecs
     if status == EntryStatus.PRESENT:
         entry.held = {name: value for name, value in state.values.items() if name not in known}
@@ -45,3 +53,13 @@ def store_state(stream: StreamStore, entry: Entry, state: RowState, status: Entr
         set_clocks(entry, {name: state.clock_of(name) for name in state.values})
     else:
         entry.clock, entry.field_clocks = state.clock, {}
+
+
+def _merged(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> dict[str, Any]:
+    """Return what an entry keeps of its fields with a declared merge, before it gets another state."""
+    if status == EntryStatus.PRESENT:
+        return {name: state.values[name] for name in stream.merges if name in state.values}
+    if status == EntryStatus.PARKED and entry.status == EntryStatus.PRESENT:
+        # The older row stays in the table: what the application adds to it is told from what it has now.
+        return {name: stream.merges[name].shown(value) for name, value in entry.merged.items() if name in stream.merges}
+    return entry.merged if status == EntryStatus.PARKED else {}

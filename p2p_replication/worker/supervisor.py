@@ -17,10 +17,12 @@ from django.db import Error
 
 from p2p_replication.conf import app_settings
 from p2p_replication.exceptions import CopiedReplica, StaleReplica
+from p2p_replication.models.conflict import Conflict
 from p2p_replication.models.pool import PoolError
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.peer_rows import PeerRows
+from p2p_replication.storage.declared_merges import keep_merge_states
 from p2p_replication.storage.held_fields import adopt_known_fields
 from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
@@ -40,6 +42,8 @@ LOOK = 1.0
 SHOW = 1.0
 #: Seconds between tries of parked rows when nothing has happened that could help them.
 RETRY_PARKED = 30.0
+#: Seconds between deletes of what is kept no longer.
+PRUNE_INTERVAL = 6 * 3600.0
 
 
 class _Running:
@@ -112,7 +116,7 @@ class PoolSupervisor:
             self.write_stats()
 
     def _loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        loops = [self._post, self._supervise, self._show, self._retry_parked, self._serve_requests]
+        loops = [self._post, self._supervise, self._show, self._retry_parked, self._serve_requests, self._prune]
         return [*loops, self._watch, self._heed]
 
     async def _open(self) -> None:
@@ -122,8 +126,8 @@ class PoolSupervisor:
         self._stale = asyncio.Queue()  # What pools have said of the database that was open before counts no more.
         for stream in self.database.streams.values():
             await self.thread.run(adopt_known_fields, self.database, stream)
+            await self.thread.run(keep_merge_states, self.database, stream)
         await self.thread.run(declare_registered_pools)
-        await self.thread.run(PoolError.prune, app_settings.ERROR_RETENTION)
         logger.info("replica %s, start %s", self.database.replica_id, self.database.start)
 
     async def _persistently(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -136,6 +140,12 @@ class PoolSupervisor:
                 await asyncio.sleep(LOOK)
 
     # -- loops -----------------------------------------------------------------------------------------------------
+
+    async def _prune(self) -> None:
+        while True:
+            await self.thread.run(PoolError.prune, app_settings.ERROR_RETENTION)
+            await self.thread.run(Conflict.objects.prune, app_settings.CONFLICT_RETENTION)
+            await asyncio.sleep(PRUNE_INTERVAL)
 
     async def _watch(self) -> None:
         # Made in the database's thread: connections belong to threads.

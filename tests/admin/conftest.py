@@ -6,12 +6,15 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
 from p2p_replication.models import (
+    Conflict,
+    ConflictKind,
     Declaration,
     EntryStatus,
     FieldLayout,
@@ -80,6 +83,15 @@ def park(label: str, key: str, reason: str = "missing parent", detail: str = "te
         origin=1, counter=1, born_origin=1, born_counter=1, seq=1,
     )  # fmt: skip
     return Parking.objects.create(entry=entry, reason=reason, detail=detail)
+
+
+def lose(label: str, key: str, **lost: Any) -> Conflict:
+    """The values lost, to the peer's."""
+    packed = [msgspec.msgpack.encode(values) for values in (lost, dict.fromkeys(lost, "won"))]
+    return Conflict.objects.create(
+        model=label, key=key, kind=ConflictKind.OVERWRITTEN, fields=list(lost), lost=packed[0], won=packed[1],
+        lost_clock=1 << 20, won_clock=2 << 20, lost_by="ab" * 16, won_by="cdcd",
+    )  # fmt: skip
 
 
 @pytest.fixture

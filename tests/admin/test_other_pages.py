@@ -8,13 +8,15 @@ from collections.abc import Callable
 import pytest
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
 from p2p_replication.models import DeviceToken, Peer, Pool, Replica
 from p2p_replication.signaling.tokens import create_token, find_token
-from tests.admin.conftest import add_error, beat, park
+from tests.admin.conftest import SCRIPT, add_error, beat, lose, park
+from tests.testapp.models import Note
 
 pytestmark = pytest.mark.django_db
 Visitor = Callable[..., Client]
@@ -27,14 +29,14 @@ def listing(name: str) -> str:
 def test_no_page_shows_this_replicas_secret() -> None:
     assert Replica not in admin.site._registry
     shown = {model._meta.model_name for model in admin.site._registry if model._meta.app_label == "p2p_replication"}
-    assert shown == {"pool", "peer", "poolerror", "parking", "devicetoken"}
+    assert shown == {"pool", "peer", "poolerror", "parking", "conflict", "devicetoken"}
 
 
 def test_every_page_of_ours_opens(visitor: Visitor, pool: Pool, peer: Peer) -> None:
     error, parked = add_error(pool, "an error"), park("testapp.Note", "k1")
     token, _ = create_token(User.objects.create(username="ana"), "laptop")
     client = visitor()
-    for row in (pool, peer, error, parked, token):
+    for row in (pool, peer, error, parked, lose("testapp.Note", "k1"), token):
         name = row._meta.model_name
         assert client.get(listing(name)).status_code == 200
         assert client.get(reverse(f"admin:p2p_replication_{name}_change", args=[row.pk])).status_code == 200
@@ -132,3 +134,34 @@ def test_a_peer_whose_key_was_renewed_can_be_deleted_and_not_edited(visitor: Vis
     assert client.post(change, {"public_key": "0" * 64}).status_code == 403
     assert client.post(reverse("admin:p2p_replication_peer_delete", args=[peer.pk]), {"post": "yes"}).status_code == 302
     assert not Peer.objects.exists()
+
+
+# -- conflicts ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_lost_is_shown_with_whose_it_was(visitor: Visitor, pool: Pool, peer: Peer) -> None:
+    lose("testapp.Note", "k1", title=SCRIPT)
+    page = visitor("view_conflict").get(listing("conflict")).content.decode()
+    assert "title = &lt;script&gt;" in page and "<script>alert" not in page
+    assert "(abababab)" in page
+    assert "restore_selected" not in page
+    assert "k1" not in visitor("view_conflict").get(listing("conflict"), {"model": "testapp.Book"}).content.decode()
+
+
+@pytest.mark.parametrize("permission", ["view_conflict", "change_conflict"])
+def test_restoring_needs_the_permission_to_change_conflicts(visitor: Visitor, pool: Pool, permission: str) -> None:
+    note = Note.objects.create(title="won")
+    conflict = lose("testapp.Note", note.pk.hex, title="lost")
+    client = visitor(*{"view_conflict", permission})
+    client.post(listing("conflict"), {"action": "restore_selected", ACTION_CHECKBOX_NAME: [conflict.pk]})
+    note.refresh_from_db()
+    assert note.title == ("lost" if permission == "change_conflict" else "won")
+    conflict.refresh_from_db()
+    assert (conflict.restored_at is not None) == (permission == "change_conflict")
+
+
+def test_what_cannot_be_restored_is_told(visitor: Visitor, pool: Pool) -> None:
+    conflict = lose("testapp.Note", "0" * 32, title="lost")
+    chosen = {"action": "restore_selected", ACTION_CHECKBOX_NAME: [conflict.pk]}
+    page = visitor().post(listing("conflict"), chosen, follow=True).content.decode()
+    assert "was deleted, or is parked" in page

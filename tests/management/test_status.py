@@ -46,8 +46,8 @@ async def test_a_running_replica_shows_its_pool_its_peer_and_its_models(live: Li
     (peer,) = pool["peers"]
     assert (peer["replica"], peer["state"], peer["rows_behind"]) == (b.replica_id, "connected", 0)
     note = next(model for model in status["models"] if model["model"] == "testapp.Note")
-    counts = ("table_rows", "present", "deleted", "parked", "waiting")
-    assert [note[name] for name in counts] == [6, 6, 1, 0, 0]
+    counts = ("table_rows", "present", "deleted", "parked", "waiting", "conflicts")
+    assert [note[name] for name in counts] == [6, 6, 1, 0, 0, 0]
     assert note["pools"] == [TOPIC]
     assert status["attention"] == []
     printed, error = await a.do(run, "status", "--check")

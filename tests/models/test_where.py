@@ -15,7 +15,7 @@ from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models import Declaration, Peer, PeerProgress, PullCursor
 from p2p_replication.models.where import MAX_LENGTH, canonical_where, filter_digest
 from p2p_replication.registry import registry
-from tests.testapp.models import Book, Note, Sample, Shelf, Specimen
+from tests.testapp.models import Book, Note, Sample, Shelf, Specimen, Tally
 
 TOPIC = "field-team"
 KEY = uuid.UUID("01900000-0000-7000-8000-000000000001")
@@ -103,6 +103,7 @@ def test_the_order_of_lookups_means_nothing() -> None:
         (Sample, {"span": 5}, "is no value of a DurationField"),
         (Book, {"shelf": Note(pk=KEY)}, "shelf does not refer to a Note"),
         (Note, {"title": Note()}, "title does not refer to a Note"),
+        (Tally, {"visits__gt": 5}, "visits has a declared merge"),
         (Note, {"title__in": [str(i) * 10 for i in range(MAX_LENGTH // 10)]}, "characters, 16000 are the most"),
     ],
 )

@@ -16,7 +16,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import TypeVar
 
-from p2p_replication.protocol.clock import NEVER, WallClock, is_too_far_ahead, next_clock
+from p2p_replication.protocol.clock import NEVER, is_too_far_ahead, milliseconds_of, next_clock
+from p2p_replication.protocol.conflicts import begin_life, end_life, overwrite
 from p2p_replication.protocol.row_state import RowState, Value
 from p2p_replication.protocol.version_vector import Vector, covers, joined
 from tests.simulation.oracle import Oracle, SimulationFault, Written
@@ -44,6 +45,8 @@ class StorageModel:
 
     def __init__(self, name: str, pools: Iterable[str], labels: Iterable[str], oracle: Oracle) -> None:
         self.name, self.oracle = name, oracle
+        #: In the clocks of what is written here.
+        self.mark = int.from_bytes(name.encode()[:2].rjust(2), "big")
         labels = tuple(labels)
         self.content = Content(
             {label: Stream() for label in labels}, {(pool, label): Declaration() for pool in pools for label in labels}
@@ -52,7 +55,6 @@ class StorageModel:
         self.refused: set[tuple[str, str]] = set()
         self.copies: Counter[tuple[str, str]] = Counter()
         self.rows_read = 0
-        self._wall_clock = WallClock()
         self._touched: dict[tuple[str, str], None] = {}
         self._changed: set[str] = set()
 
@@ -68,7 +70,6 @@ class StorageModel:
         """Take a new origin, as every start of a worker does."""
         self.start = start
         self.content.starts.append((start, self.content.sequence))
-        self._wall_clock = WallClock()
 
     def save(self) -> Content:
         """Return a copy of the database."""
@@ -119,41 +120,49 @@ class StorageModel:
             self._post(entries)
 
     def _post(self, entries: Iterable[LogEntry]) -> None:
-        by_row: dict[tuple[str, str], list[tuple[LogEntry, int]]] = defaultdict(list)
+        by_row: dict[tuple[str, str], list[LogEntry]] = defaultdict(list)
         for entry in entries:
-            by_row[entry.label, entry.key].append((entry, self._wall_clock.clock(entry.wall)))
+            by_row[entry.label, entry.key].append(entry)
         for (label, key), log in by_row.items():
             if self._fold(label, key, log):
                 self.give_dot(label, key)
 
-    def _fold(self, label: str, key: str, log: Iterable[tuple[LogEntry, int]]) -> bool:
+    def _fold(self, label: str, key: str, log: Iterable[LogEntry]) -> bool:
         """Fold a row's log entries into its ledger entry; False if there is nothing to say of it."""
         stream = self.streams[label]
         row, entry = stream.table.get(key), stream.entries.get(key) or Entry(RowState(NEVER, NEVER, NEVER))
         is_parked = entry.status is Status.PARKED
         inserted, deleted, born = entry.state.inserted, entry.state.deleted, entry.born
         clocks = {name: clock for name, (clock, _) in entry.state.fields().items()}
+        past, given = dict(entry.state.past), NEVER
         latest, written, said = entry.state.latest(), set[str](), list[Written]()
-        for item, wall in log:
-            clock = next_clock(wall, latest)
+        for item in log:
+            clock = next_clock(item.wall, self.mark, latest)
             is_alive = inserted > deleted
             if item.operation == "delete":
-                latest = clock
-                if is_alive:
-                    deleted, clocks, written = clock, {}, set()
-                    is_parked = False
-                    said.append(Written(label, key, clock, "delete", {}))
-                continue
-            latest = clock
-            if row is None:
+                if not is_alive:
+                    continue
+                end_life(clocks, past, deleted, clock)
+                deleted, written, is_parked = clock, set(), False
+                said.append(Written(label, key, clock, "delete", {}))
+            elif row is None:
                 continue  # A later entry of the log says what became of the row.
-            if not is_alive:
-                inserted, born, clocks, is_parked = clock, None, dict.fromkeys(FIELDS, clock), False
+            elif not is_alive:
+                if clocks:
+                    ended = max(deleted, *clocks.values())
+                    end_life(clocks, past, deleted, ended)
+                    deleted = ended
+                begin_life(clocks, past, FIELDS, deleted, clock)
+                inserted, born, is_parked = clock, None, False
                 said.append(Written(label, key, clock, "insert", {}))
             else:
-                clocks |= dict.fromkeys(item.fields, clock)
+                if milliseconds_of(given) >= item.wall:
+                    clock = given
+                for name in item.fields:
+                    overwrite(clocks, past, name, clock)
                 written |= set(item.fields)
                 said.append(Written(label, key, clock, "update", dict.fromkeys(item.fields)))
+            latest = given = clock
         if not said or (inserted > deleted and row is None and not is_parked):
             return False
         values: Mapping[str, Value] = {}
@@ -167,7 +176,7 @@ class StorageModel:
             status, values = Status.PRESENT, row
         else:
             status, values = Status.PARKED, entry.state.values
-        state = RowState.of(inserted, deleted, {name: (clocks[name], values[name]) for name in clocks})
+        state = RowState.of(inserted, deleted, {name: (clocks[name], values[name]) for name in clocks}, past)
         stream.entries[key] = Entry(state, entry.dots, born, entry.seq, entry.own_counter, status)
         self._remember(said, state)
         return True
@@ -205,7 +214,7 @@ class StorageModel:
         if entry.status is not Status.PRESENT or row is None:
             return entry.state
         state = entry.state
-        return RowState(state.inserted, state.deleted, state.clock, dict(row), state.field_clocks)
+        return RowState(state.inserted, state.deleted, state.clock, dict(row), state.field_clocks, state.past)
 
     def settle(self, label: str, key: str, state: RowState) -> Status:
         """Bring the table's row to a state; return what that makes of its entry."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from p2p_replication.models import Parking, uuid7
+from p2p_replication.protocol.json_text import canonical_json
 from p2p_replication.protocol.row_state import same_value
-from p2p_replication.storage.json_text import canonical_json
 from tests.storage.batches import batch_of, edited, with_values
 from tests.storage.conftest import meet
 from tests.testapp.models import Sample

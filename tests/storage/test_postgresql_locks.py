@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from p2p_replication.models import LedgerEntry, Parking
+from p2p_replication.models import Conflict, LedgerEntry, Parking
 from p2p_replication.storage.held_fields import adopt_known_fields
 from p2p_replication.storage.ledger import load_entries, save_entries
 from p2p_replication.storage.parking import BUSY
@@ -138,6 +138,7 @@ def test_a_delete_that_arrives_beats_the_edit_it_waited_for(replica, committed):
     assert not Note.objects.using("a").exists()
     assert not Note.objects.using("b").exists()
     assert b.parked() == 0
+    assert [conflict.lost_values for conflict in Conflict.objects.using("b")] == ([{"stars": 7}] if committed else [])
 
 
 def test_a_delete_under_the_lock_beats_the_edit_that_arrives(replica):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from django.db import models
 
+from p2p_replication.merges import Counter, Max, Min, Union
 from p2p_replication.models import ReplicatedModel
+from tests.testapp.tallies import longer, merged_dict
 
 
 class Note(ReplicatedModel):
@@ -12,6 +14,29 @@ class Note(ReplicatedModel):
     body = models.TextField(blank=True, default="")
     stars = models.IntegerField(default=0)
     updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Tally(ReplicatedModel):
+    """Fields with every kind of merge."""
+
+    visits = models.IntegerField(default=0)
+    sum = models.DecimalField(max_digits=12, decimal_places=2, default=0)
+    best = models.IntegerField(null=True)
+    first = models.DateTimeField(null=True)
+    price = models.DecimalField(max_digits=8, decimal_places=2, null=True)
+    tags = models.JSONField(null=True)
+    note = models.TextField(null=True)
+    scores = models.JSONField(default=dict)
+    title = models.TextField(default="")
+
+    class Replication:
+        merge = {
+            "visits": Counter(), "sum": Counter(), "best": Max(), "first": Min(), "price": Max, "tags": Union(),
+            "note": longer, "scores": merged_dict,
+        }  # fmt: skip
 
     def __str__(self) -> str:
         return self.title

@@ -51,10 +51,11 @@ def described(status: ReplicaStatus) -> Iterator[str]:
         yield "No pool is declared: see sync_p2p()."
     yield ""
     yield "Models"
-    columns = ("model", "rows", "ledger", "deleted", "parked", "hidden", "waiting", "pools")
-    shown = [m for m in status.models if m.pools or m.present or m.parked or m.waiting or m.capture]
+    columns = ("model", "rows", "ledger", "deleted", "parked", "hidden", "waiting", "conflicts", "pools")
+    shown = [m for m in status.models if m.pools or m.present or m.parked or m.waiting or m.conflicts or m.capture]
     rows = [
-        (m.model, m.table_rows, m.present, m.deleted, m.parked, m.hidden, m.waiting, ", ".join(m.pools)) for m in shown
+        (m.model, m.table_rows, m.present, m.deleted, m.parked, m.hidden, m.waiting, m.conflicts, ", ".join(m.pools))
+        for m in shown
     ]
     yield from table(columns, rows)
     unused = [m.model for m in status.models if m not in shown]

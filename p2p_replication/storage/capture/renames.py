@@ -124,7 +124,7 @@ def _rename_fields(connection: BaseDatabaseWrapper, stream: Stream, names: dict[
             layout.fields = [names.get(name, name) for name in layout.fields]
             layout.save(using=connection.alias, update_fields=["fields"])
     entries = LedgerEntry.objects.using(connection.alias).filter(stream=stream.pk)
-    named = entries.exclude(field_clocks=None, held=None).values_list("key", flat=True)
+    named = entries.exclude(field_clocks=None, held=None, past=None, merged=None).values_list("key", flat=True)
     for keys in chunks(list(named)):
         save_entries(
             connection, stream.pk, [_renamed(e, names) for e in load_entries(connection, stream.pk, keys).values()]
@@ -134,4 +134,6 @@ def _rename_fields(connection: BaseDatabaseWrapper, stream: Stream, names: dict[
 def _renamed(entry: Entry, names: dict[str, str]) -> Entry:
     entry.field_clocks = {names.get(name, name): clock for name, clock in entry.field_clocks.items()}
     entry.held = {names.get(name, name): value for name, value in entry.held.items()}
+    entry.merged = {names.get(name, name): value for name, value in entry.merged.items()}
+    entry.past = {names.get(name, name): clocks for name, clocks in entry.past.items()}
     return entry

@@ -30,6 +30,15 @@ def canonical_json(text: str) -> str:
         return text
 
 
+def list_items(text: str) -> list[str]:
+    """Return the items of a JSON list, each as canonical text; anything else is the one item of a list."""
+    try:
+        value = json.loads(text, parse_float=_Number, parse_constant=_refuse)
+        return [_dump(item) for item in value] if type(value) is list else [_dump(value)]
+    except (ValueError, RecursionError, ArithmeticError):
+        return [json.dumps(text)]
+
+
 class _Number:
     """A number with a fraction or an exponent, digit by digit."""
 
