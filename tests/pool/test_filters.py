@@ -9,7 +9,7 @@ import pytest
 
 import p2p_replication
 from p2p_replication.exceptions import NotInSync
-from p2p_replication.models import EntryStatus, LedgerEntry, PeerProgress, Pool
+from p2p_replication.models import Declaration, EntryStatus, LedgerEntry, PeerProgress, Pool
 from p2p_replication.pool.part import Part
 from p2p_replication.storage.subsets import EVERYTHING
 from tests.live_replicas import TOPIC, LiveReplica, linked, until
@@ -153,3 +153,19 @@ async def test_rows_outside_of_the_filter_are_counted_as_errors(live: Live, monk
 
     await until(at_rest, "the vector goes on")
     assert not await b.do(LedgerEntry.objects.filter(status=EntryStatus.PARKED).exists)
+
+
+async def test_a_filter_by_a_field_that_is_gone_stops_the_pool_with_an_error(live: Live) -> None:
+    """A migration has taken the field, and the declaration was not changed."""
+    a = live("a")
+    await a.do(p2p_replication.sync_p2p, Note, TOPIC, where=STARRED)
+    await a.do(lambda: Declaration.objects.update(where='[["colour","exact","text","red"]]', filter_digest="x"))
+    await a.start(declared=False)
+
+    async def told() -> bool:
+        return any("filtered by colour, which its table does not have" in error for error in await a.errors())
+
+    await until(told, "the pool says why it does not run")
+    assert a.alive and a.supervisor is not None and not a.supervisor.running
+    await a.do(p2p_replication.sync_p2p, Note, TOPIC, where=STARRED)
+    await until(lambda: a.supervisor is not None and a.supervisor.running, "it starts once that is put right")
