@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from p2p_replication.models import Declaration, Pool
+from p2p_replication.models import Declaration, EntryStatus, LedgerEntry, Pool
 from p2p_replication.models.where import canonical_where, change_filter, filter_columns
 from p2p_replication.protocol.changes import ChangedRow, check_rows, unpack_rows
 from p2p_replication.protocol.messages import Changes, Digest
@@ -20,6 +20,7 @@ from p2p_replication.storage.subsets import Subset, subset_for
 from p2p_replication.storage.vectors import cursor_of, vector_of
 from p2p_replication.storage.write_budget import WriteBudget
 from tests.storage.conftest import StorageReplica
+from tests.testapp.models import Note
 
 
 @dataclass
@@ -127,3 +128,16 @@ def exchange(topic: str, label: str, *replicas: FilteredReplica, rounds: int = 2
                 if one is not other:
                     one.pull_in(topic, label, other)
                     one.retry_parked()
+
+
+def notes(replica: FilteredReplica) -> dict[str, int]:
+    return dict(Note.objects.using(replica.alias).values_list("title", "stars"))
+
+
+def status(replica: FilteredReplica, row: Any) -> EntryStatus | None:
+    entry = LedgerEntry.objects.using(replica.alias).filter(key=replica.site.key(row.pk)).first()
+    return EntryStatus(entry.status) if entry is not None else None
+
+
+def create(replica: FilteredReplica, title: str, stars: int, **fields: Any) -> Note:
+    return Note.objects.using(replica.alias).create(title=title, stars=stars, **fields)

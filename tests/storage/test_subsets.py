@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 import uuid
-from typing import Any
 
 import pytest
 
-from p2p_replication.exceptions import ConfigurationError, FilterChanged
-from p2p_replication.models import EntryStatus, LedgerEntry, Parking
+from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.models import EntryStatus
 from p2p_replication.models.where import canonical_where
 from p2p_replication.protocol.changes import ChangedRow, pack_rows
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.protocol.verification import Outcome, compare
-from p2p_replication.storage.capture.installation import install
-from p2p_replication.storage.loose_rows import adopt_loose_rows
-from p2p_replication.storage.parking import LEAVING, MISSING_PARENT
-from p2p_replication.storage.subsets import MAX_FILTERS, subset_for
+from p2p_replication.storage.subsets import subset_for
 from p2p_replication.storage.unlogged import unlogged
 from tests.replicas import TestReplica
-from tests.storage.filtered_replica import FilteredReplica, exchange
-from tests.testapp.models import Book, Note, Shelf
+from tests.storage.filtered_replica import FilteredReplica, create, exchange, notes, status
+from tests.testapp.models import Note
 
 NOTE = "testapp.Note"
 STARRED = {"stars__gte": 3}
@@ -33,32 +28,6 @@ pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
 @pytest.fixture
 def replica_class() -> type[TestReplica]:
     return FilteredReplica
-
-
-@pytest.fixture
-def members(replica):
-    """``members("abc")``: replicas in the pool "starred", which has a filter."""
-
-    def make(names: str) -> list[FilteredReplica]:
-        made = [replica(name) for name in names]
-        for one in made:
-            one.declare("starred", NOTE, STARRED)
-        return made
-
-    return make
-
-
-def notes(replica: FilteredReplica) -> dict[str, int]:
-    return dict(Note.objects.using(replica.alias).values_list("title", "stars"))
-
-
-def status(replica: FilteredReplica, row: Any) -> EntryStatus | None:
-    entry = LedgerEntry.objects.using(replica.alias).filter(key=replica.site.key(row.pk)).first()
-    return EntryStatus(entry.status) if entry is not None else None
-
-
-def create(replica: FilteredReplica, title: str, stars: int, **fields: Any) -> Note:
-    return Note.objects.using(replica.alias).create(title=title, stars=stars, **fields)
 
 
 def test_only_rows_in_the_filter_replicate(members):
@@ -225,205 +194,10 @@ def test_at_rest_nothing_is_sent_again(members):
     assert [one.sent_rows for one in (a, b, c)] == [0, 0, 0]
 
 
-def test_two_pools_with_different_filters_share_what_both_include(members, replica):
-    """The one in between is in both: what comes by one pool goes on in the other, as its own version."""
-    a, between, b = (replica(name) for name in ("a", "between", "b"))
-    for one in (a, between):
-        one.declare("starred", NOTE, STARRED)
-    for one in (between, b):
-        one.declare("few", NOTE, {"stars__lt": 5})
-    row = create(a, "three", 3)
-    create(a, "seven", 7)
-    create(a, "one", 1)
-    exchange("starred", NOTE, a, between)
-    exchange("few", NOTE, between, b)
-    assert notes(between) == {"three": 3, "seven": 7}
-    assert notes(b) == {"three": 3}
-    assert between.vector_in("few", NOTE) == b.vector_in("few", NOTE)
-    assert b.digest_in("few", NOTE).unsettled == ""
-    # It leaves one pool, in which its editor is not, and stays in the other.
-    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=1)
-    exchange("few", NOTE, between, b)
-    assert notes(between) == {"three": 1, "seven": 7}
-    exchange("starred", NOTE, a, between)
-    assert notes(a) == {"seven": 7, "one": 1}
-
-
-def test_a_pool_without_a_filter_beside_one_with(members, replica):
-    a, between, b = (replica(name) for name in ("a", "between", "b"))
-    for one in (a, between):
-        one.declare("everything", NOTE)
-    for one in (between, b):
-        one.declare("starred", NOTE, STARRED)
-    row = create(a, "moves", 4)
-    create(a, "out", 1)
-    exchange("everything", NOTE, a, between)
-    exchange("starred", NOTE, between, b)
-    assert notes(b) == {"moves": 4}
-    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=2)
-    exchange("everything", NOTE, a, between)
-    exchange("starred", NOTE, between, b)
-    assert notes(between) == {"moves": 2, "out": 1}
-    assert notes(b) == {}
-    Note.objects.using(a.alias).filter(pk=row.pk).delete()
-    exchange("everything", NOTE, a, between)
-    exchange("starred", NOTE, between, b)
-    assert status(b, row) == EntryStatus.DELETED
-
-
-def test_another_filter_empties_the_vector_and_begins_anew(members):
-    a, b = members("ab")
-    create(a, "three", 3)
-    one = create(a, "one", 1)
-    exchange("starred", NOTE, a, b)
-    for replica in (a, b):
-        before = replica.members["starred", NOTE]
-        assert replica.vector_in("starred", NOTE)
-        replica.declare("starred", NOTE, {"stars__lt": 2})
-        assert replica.vector_in("starred", NOTE).keys() <= {a.database.start, b.database.start} - {
-            other.database.start for other in (a, b) if other is not replica
-        }
-        replica.members["starred", NOTE], now = before, replica.members["starred", NOTE]
-        with pytest.raises(FilterChanged):
-            replica.vector_in("starred", NOTE)
-        replica.members["starred", NOTE] = now
-    exchange("starred", NOTE, a, b)
-    assert notes(b) == {"three": 3, "one": 1}
-    Note.objects.using(b.alias).filter(pk=one.pk).update(stars=0)
-    exchange("starred", NOTE, a, b)
-    assert notes(a) == {"three": 3, "one": 0}
-
-
-def test_nothing_is_applied_for_a_filter_that_was_changed_meanwhile(members):
-    a, b = members("ab")
-    create(a, "three", 3)
-    a.post()
-    changes = a.push_in("starred", NOTE, b)
-    before = b.members["starred", NOTE]
-    b.declare("starred", NOTE, {"stars__gte": 2})
-    b.members["starred", NOTE] = before
-    with pytest.raises(FilterChanged, match=r"testapp\.Note was declared with another filter"):
-        b.take_in("starred", a, changes)
-    assert notes(b) == {}
-
-
-def test_a_row_that_others_refer_to_leaves_when_they_are_gone(replica):
-    a, b = replica("a"), replica("b")
-    for one in (a, b):
-        one.declare("north", "testapp.Shelf", {"name__startswith": "north"})
-    shelf = Shelf.objects.using(a.alias).create(name="north 1")
-    exchange("north", "testapp.Shelf", a, b)
-    book = Book.objects.using(b.alias).create(shelf_id=shelf.pk, title="b's own")
-    Shelf.objects.using(a.alias).update(name="south 1")
-    exchange("north", "testapp.Shelf", a, b)
-    assert status(b, shelf) == EntryStatus.PARKED
-    assert Parking.objects.using(b.alias).get().reason == LEAVING
-    assert Shelf.objects.using(b.alias).get().name == "north 1"
-    assert b.retry_parked() == 0
-    book.delete()
-    assert b.retry_parked() == 1
-    assert status(b, shelf) == EntryStatus.HIDDEN
-    assert not Shelf.objects.using(b.alias).exists() and not Parking.objects.using(b.alias).exists()
-
-
-def test_a_row_that_is_about_to_leave_stays_if_an_edit_here_lets_it_match(replica):
-    a, b = replica("a"), replica("b")
-    for one in (a, b):
-        one.declare("north", "testapp.Shelf", {"name__startswith": "north"})
-    shelf = Shelf.objects.using(a.alias).create(name="north 1")
-    exchange("north", "testapp.Shelf", a, b)
-    Book.objects.using(b.alias).create(shelf_id=shelf.pk, title="b's own")
-    Shelf.objects.using(a.alias).update(name="south 1")
-    exchange("north", "testapp.Shelf", a, b)
-    Shelf.objects.using(b.alias).update(name="north 2")
-    exchange("north", "testapp.Shelf", a, b)
-    assert (status(a, shelf), status(b, shelf)) == (EntryStatus.PRESENT, EntryStatus.PRESENT)
-    assert Shelf.objects.using(a.alias).get().name == Shelf.objects.using(b.alias).get().name == "north 2"
-
-
-def test_a_row_inserted_again_over_a_hidden_one_is_there(members):
-    a, b = members("ab")
-    row = create(a, "moves", 4)
-    exchange("starred", NOTE, a, b)
-    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=1)
-    exchange("starred", NOTE, a, b)
-    Note(pk=row.pk, title="again", stars=5).save(using=a.alias, force_insert=True)
-    exchange("starred", NOTE, a, b)
-    assert notes(a) == notes(b) == {"again": 5}
-    assert status(a, row) == EntryStatus.PRESENT
-
-
-def test_reconciliation_finds_nothing_amiss_in_hidden_rows(members):
-    a, b = members("ab")
-    row = create(a, "moves", 4)
-    exchange("starred", NOTE, a, b)
-    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=1)
-    exchange("starred", NOTE, a, b)
-    assert install(a.alias, because="test")[NOTE].total == 0
-    with a.database.writing(), unlogged(a.database):
-        Note(pk=row.pk, title="past the triggers", stars=5).save(using=a.alias, force_insert=True)
-    assert install(a.alias, because="test")[NOTE].adopted == 1
-    a.start()
-    exchange("starred", NOTE, a, b)
-    assert notes(a) == notes(b) == {"past the triggers": 5}
-
-
-def test_a_child_whose_parent_is_outside_of_the_filter_waits(replica):
-    a, b = replica("a"), replica("b")
-    for one in (a, b):
-        one.declare("north", "testapp.Shelf", {"name__startswith": "north"})
-        one.declare("north", "testapp.Book")
-    shelf = Shelf.objects.using(a.alias).create(name="south 1")
-    Book.objects.using(a.alias).create(shelf=shelf, title="on it")
-    for label in ("testapp.Shelf", "testapp.Book"):
-        exchange("north", label, a, b)
-    assert Parking.objects.using(b.alias).get().reason == MISSING_PARENT
-    Shelf.objects.using(a.alias).update(name="north 1")
-    exchange("north", "testapp.Shelf", a, b)
-    assert b.parked() == 0
-    assert Book.objects.using(b.alias).get().shelf.name == "north 1"
-
-
-def test_rows_that_came_by_another_pool_before_are_taken_over(members, replica):
-    """No vector of the new pool speaks of their versions: they get one, once all has been pulled."""
-    gone, a, b = replica("gone"), replica("a"), replica("b")
-    for one in (gone, a):
-        one.declare("everything", NOTE)
-    create(gone, "four", 4)
-    create(gone, "one", 1)
-    exchange("everything", NOTE, gone, a)
-    for one in (a, b):
-        one.declare("starred", NOTE, STARRED)
-
-    def adopt() -> int:
-        member = a.members["starred", NOTE]
-        now = datetime.timedelta(0)
-        return adopt_loose_rows(a.database, a.stream(NOTE), member.declaration, (), now, member.subset)
-
-    assert adopt() == 0, "before anybody was met"
-    exchange("starred", NOTE, a, b)
-    assert notes(b) == {"four": 4}
-    assert b.digest_in("starred", NOTE).unsettled
-    assert adopt() == 1
-    assert adopt() == 0
-    exchange("starred", NOTE, a, b)
-    assert b.digest_in("starred", NOTE).unsettled == a.digest_in("starred", NOTE).unsettled == ""
-    assert a.vector_in("starred", NOTE) == b.vector_in("starred", NOTE)
-
-
 def test_a_filter_by_a_field_that_is_gone_says_so(members):
     (a,) = members("a")
     with pytest.raises(ConfigurationError, match=r"testapp\.Note is filtered by colour, which its table does not have"):
         subset_for(a.database, a.stream(NOTE), '[["colour","exact","text","red"]]')
-
-
-def test_there_is_room_for_so_many_filters(members):
-    (a,) = members("a")
-    for i in range(MAX_FILTERS - 1):
-        subset = subset_for(a.database, a.stream(NOTE), f'[["stars","exact","integer",{i}]]')
-        assert 0 < subset.bit < 2**MAX_FILTERS
-    with pytest.raises(ConfigurationError, match="has had 62 filters"):
-        subset_for(a.database, a.stream(NOTE), '[["stars","exact","integer",-1]]')
 
 
 def test_a_field_that_a_row_lacks_counts_as_its_default(replica):
@@ -498,17 +272,3 @@ def test_edits_that_a_delete_did_not_know_of_stay_private(members):
     (told,) = [sent.state for sent in b.sent["starred"]]
     assert not told.alive and told.values == {"stars": 1}
     assert compare(a.digest_in("starred", NOTE), b.digest_in("starred", NOTE)).outcome is Outcome.EQUAL
-
-
-def test_of_two_that_move_a_row_out_the_later_one_keeps_it(members):
-    a, b, c = members("abc")
-    row = create(a, "moves", 4)
-    exchange("starred", NOTE, a, b, c)
-    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=1)
-    a.post()
-    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=2)
-    exchange("starred", NOTE, a, b, c)
-    assert (notes(a), notes(b), notes(c)) == ({}, {"moves": 2}, {})
-    Note.objects.using(b.alias).filter(pk=row.pk).update(stars=3)
-    exchange("starred", NOTE, a, b, c)
-    assert notes(a) == notes(b) == notes(c) == {"moves": 3}
