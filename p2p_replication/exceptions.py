@@ -21,6 +21,10 @@ class CopiedReplica(StaleReplica):
     """Another replica lives with this one's identity: the worker must take a new one."""
 
 
+class FilterChanged(P2PError):
+    """A declaration has another filter than the connection was opened with: it has to be opened anew."""
+
+
 class RowTooLarge(P2PError):
     """A row is larger than a message may be; the text names it."""
 

@@ -12,6 +12,7 @@ from django.db.models import Count
 from p2p_replication.admin.status import Status, number, peer_status, pool_status, sync_status
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Gap, LedgerEntry, Stream
 from p2p_replication.models.pool import Declaration, Peer, PeerProgress, Pool, PoolError
+from p2p_replication.protocol.row_filter import RowFilter
 
 #: No more lines than these; their total is shown.
 PEERS = 200
@@ -38,6 +39,8 @@ class ModelLine:
     label: str
     #: Empty for a call of ``sync_p2p()``, else the class that declares it.
     source: str
+    #: The filter as lookups, empty if there is none.
+    filter: str
     stream: int | None
     parked: int
     #: Local changes that the worker has not numbered yet, as text: counted up to a limit.
@@ -116,6 +119,7 @@ def _model_lines(declarations: list[Declaration], streams: dict[str, Stream]) ->
             ModelLine(
                 label=declaration.model,
                 source="" if declaration.source == "call" else declaration.source,
+                filter=str(RowFilter.parse(declaration.filter_text)) if declaration.filter_text else "",
                 stream=stream.pk if stream is not None else None,
                 parked=parked.get(number_of, 0),
                 waiting=number(waiting[number_of]) + (more if waiting[number_of] else ""),

@@ -12,10 +12,11 @@ from p2p_replication.conf import SETTING_NAME, app_settings
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models.callables import resolve
 from p2p_replication.models.handle import check_pool_options
+from p2p_replication.models.where import canonical_where
 from p2p_replication.registry import Options, registry
 
 #: What ``pools = [{...}]`` may say of a pool.
-POOL_KEYS = {"topic", "account", "connection_handler", "is_peer_valid"}
+POOL_KEYS = {"topic", "account", "connection_handler", "is_peer_valid", "where"}
 
 
 @register(TAG)
@@ -28,7 +29,7 @@ def check_declared_pools(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     options_of: dict[tuple[str, str], tuple[tuple[str, str], str]] = {}
     for options in registry:
         for pool in options.pools:
-            problem = _problem(pool)
+            problem = _problem(options, pool)
             if problem is None:
                 account, handler = pool.get("account", "default"), pool.get("connection_handler", "default")
                 shared = (handler, pool.get("is_peer_valid", ""))
@@ -45,7 +46,7 @@ def check_declared_pools(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [*found, *_without_signaling(accounts)]
 
 
-def _problem(pool: Mapping[str, Any]) -> str | None:
+def _problem(options: Options, pool: Mapping[str, Any]) -> str | None:
     unknown = pool.keys() - POOL_KEYS
     if unknown:
         return f"unknown option {', '.join(sorted(unknown))}; there is: {', '.join(sorted(POOL_KEYS))}."
@@ -55,11 +56,11 @@ def _problem(pool: Mapping[str, Any]) -> str | None:
         check_pool_options(
             pool["topic"],
             pool.get("account", "default"),
-            None,
             {},
             {},
             pool.get("connection_handler", "default"),
         )
+        canonical_where(options, pool.get("where"))
         validator = pool.get("is_peer_valid", "")
         if not isinstance(validator, str):
             return f"is_peer_valid={validator!r} must be the dotted path of a function."

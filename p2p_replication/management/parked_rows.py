@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from p2p_replication.management.origins import OriginNames
 from p2p_replication.models.ledger import Parking, Stream
-from p2p_replication.storage.parking import CLOCK, MISSING_PARENT, REFERENCED, REFUSED, UNIQUE
+from p2p_replication.storage.parking import CLOCK, LEAVING, MISSING_PARENT, REFERENCED, REFUSED, UNIQUE
 
 #: What a person can do, by reason.
 REMEDIES = {
@@ -17,6 +17,8 @@ REMEDIES = {
     "declare the parent's model in the same pool, on both sides.",
     REFERENCED: "It is to be deleted, but rows here refer to it. Once everything that connected peers have is here, "
     "on_delete decides what becomes of those. Where it does not: delete them, or let them refer to another row.",
+    LEAVING: "A peer has moved it out of the pool's filter, so that it is to leave this replica. Delete the rows here "
+    "that refer to it, or let them refer to another row; it goes then. An edit that lets it match again keeps it.",
     CLOCK: "Set the clock right on the replica that wrote it (NTP). The row comes in when its time has come here.",
     REFUSED: "Change what the text speaks of, here or on a peer; or change the constraint. It comes in by itself then, "
     "or at once with: manage.py p2p parked --retry",

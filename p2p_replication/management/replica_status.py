@@ -10,16 +10,20 @@ from django.utils import timezone
 
 from p2p_replication.conf import app_settings
 from p2p_replication.management.layout import replica_name
+from p2p_replication.management.row_filters import count_shared
 from p2p_replication.models.conflict import Conflict
 from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Gap, LedgerEntry, Stream
 from p2p_replication.models.pool import Declaration, Peer, PeerProgress, PeerState, Pool, PoolError
 from p2p_replication.models.replica import Replica
+from p2p_replication.protocol.row_filter import RowFilter
 from p2p_replication.registry import registry
 from p2p_replication.storage.capture import installation
 
 #: Errors that are shown: of this time, so many of a pool.
 RECENT = datetime.timedelta(hours=1)
 SHOWN_ERRORS = 5
+#: Changed rows that are compared with a filter, to count those that peers wait for.
+MAX_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class PoolStatus:
     worker: str
     signaling: str
     models: list[str]
+    #: The filters of those that have one.
+    filters: dict[str, str]
     peers: list[PeerStatus]
     #: Errors of the last hour, newest first.
     errors: list[ErrorStatus]
@@ -71,6 +77,8 @@ class ModelStatus:
     present: int
     deleted: int
     parked: int
+    #: Rows that have left a pool's filter: others have them.
+    hidden: int
     #: Writes in the change log that the worker has not posted yet.
     waiting: int
     #: Values that lost in a conflict and were not restored: see ``manage.py p2p conflicts``.
@@ -119,6 +127,7 @@ def _pool(pool: Pool, database: str) -> PoolStatus:
         pool.lease_holder if live else "",
         pool.signaling_state if live else "",
         [declaration.model for declaration in declarations],
+        {d.model: str(RowFilter.parse(d.filter_text)) for d in declarations if d.filter_text},
         [_peer(peer, live, declarations, database) for peer in pool.peers.order_by("name", "replica_id")],
         [ErrorStatus(error.at, error.count, error.replica_id, error.text) for error in errors[:SHOWN_ERRORS]],
     )
@@ -150,11 +159,14 @@ def _unacknowledged(peer: Peer, declaration: Declaration, database: str) -> int:
     progress = PeerProgress.objects.using(database).filter(peer=peer, declaration=declaration).first()
     acknowledged = progress.acknowledged if progress is not None else 0
     # An own counter above n implies a seq above n, which is indexed.
-    return (
-        LedgerEntry.objects.using(database)
-        .filter(stream=stream.pk, seq__gt=acknowledged, own_counter__gt=acknowledged)
-        .count()
+    rows = LedgerEntry.objects.using(database).filter(
+        stream=stream.pk, seq__gt=acknowledged, own_counter__gt=acknowledged
     )
+    options = registry.get(declaration.model)
+    if not declaration.filter_text or options is None:
+        return rows.count()
+    keys = list(rows.values_list("key", flat=True)[:MAX_LOOKED_AT])
+    return count_shared(database, options, declaration, keys)
 
 
 def _models(database: str) -> list[ModelStatus]:
@@ -192,6 +204,7 @@ def _models(database: str) -> list[ModelStatus]:
                 ledger.get(EntryStatus.PRESENT, 0),
                 ledger.get(EntryStatus.DELETED, 0),
                 ledger.get(EntryStatus.PARKED, 0),
+                ledger.get(EntryStatus.HIDDEN, 0),
                 waiting.get(stream.pk, 0) if stream is not None else 0,
                 conflicts.get(label, 0),
                 capture,

@@ -15,6 +15,7 @@ from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.management.layout import replica_name, when
 from p2p_replication.management.origins import OriginNames
 from p2p_replication.management.parked_rows import ParkedRow, parked_rows
+from p2p_replication.management.row_filters import FilterState, filter_states, row_values
 from p2p_replication.models.ledger import (
     ChangeLogEntry,
     EntryStatus,
@@ -77,6 +78,8 @@ class RowHistory:
     waiting: list[tuple[str, datetime.datetime]]
     parked: ParkedRow | None
     pools: list[str]
+    #: What the filters of pools say of it.
+    filters: list[FilterState]
     peers: list[PeerKnowledge]
     #: Recent errors of the pools that name the model or the row.
     errors: list[str] = field(default_factory=list)
@@ -124,16 +127,25 @@ def row_history(database: str, options: Options, key: str) -> RowHistory:
         .order_by("pool__account", "pool__topic")
     )
     waiting = _waiting(database, stream.pk, key) if stream is not None else []
+    row = table.read([key]).get(key)
+    filters: dict[int, FilterState] = {}
+    if entry is not None:
+        filters = filter_states(database, declarations, entry, row_values(table, entry, row))
     return RowHistory(
         options.label,
         key,
-        bool(table.read([key])),
+        row is not None,
         _version(database, entry, table, origins) if entry is not None else None,
         _changed_unseen(database, entry, table) if entry is not None and not waiting else [],
         waiting,
         next(iter(parked_rows(database, options.label, key)), None),
         [str(declaration.pool) for declaration in declarations],
-        [knowledge for declaration in declarations for knowledge in _peers(database, declaration, entry, origins)]
+        list(filters.values()),
+        [
+            knowledge
+            for declaration in declarations
+            for knowledge in _peers(database, declaration, entry, origins, filters.get(declaration.pk))
+        ]
         if entry is not None
         else [],
         _errors(database, declarations, options.label, key),
@@ -183,7 +195,9 @@ def _waiting(database: str, stream: int, key: str) -> list[tuple[str, datetime.d
     ]
 
 
-def _peers(database: str, declaration: Declaration, entry: Entry, origins: OriginNames) -> list[PeerKnowledge]:
+def _peers(
+    database: str, declaration: Declaration, entry: Entry, origins: OriginNames, state: FilterState | None
+) -> list[PeerKnowledge]:
     progress = {item.peer_id: item for item in PeerProgress.objects.using(database).filter(declaration=declaration)}
     live = declaration.pool.has_live_worker
     found = []
@@ -198,6 +212,10 @@ def _peers(database: str, declaration: Declaration, entry: Entry, origins: Origi
         has: bool | None = False
         if known is None:
             has, why = None, "it was not seen to replicate this model: it may not declare it"
+        elif state is not None and not state.shared:
+            why = "the row is outside of the pool's filter"
+        elif state is not None and not state.inside and covers(known.confirmed, dots):
+            has, why = True, "it knows what became of the row, which is not in the pool's filter"
         elif covers(known.confirmed, dots):
             has, why = True, "it has acknowledged this version (applied, or parked there)"
         elif peer.state == PeerState.REFUSED:

@@ -11,6 +11,7 @@ from p2p_replication.models.ledger import (
     Operation,
     Parking,
     Stream,
+    StreamFilter,
 )
 from p2p_replication.models.pool import (
     Declaration,
@@ -56,6 +57,7 @@ __all__ = [
     "RoomMember",
     "Start",
     "Stream",
+    "StreamFilter",
     "WorkerRequest",
     "async_p2p",
     "sync_p2p",

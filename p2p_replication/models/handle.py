@@ -20,6 +20,7 @@ from p2p_replication.models.companions import companion_labels, end_declaration,
 from p2p_replication.models.doorbell import ring_doorbell
 from p2p_replication.models.ledger import ChangeLogEntry, Stream
 from p2p_replication.models.pool import Declaration, Peer, PeerProgress, PeerQuerySet, PeerState, Pool, PoolError
+from p2p_replication.models.where import canonical_where, change_filter, filter_columns
 from p2p_replication.registry import registry
 
 #: A pool that was declared just now is taken by a running worker within this time.
@@ -186,6 +187,8 @@ def sync_p2p(
         model: a ``ReplicatedModel`` or a registered model.
         topic: 6 to 99 characters; in the signaling server's default it is private to the account's user.
         account: the entry of ``P2P_REPLICATION["ACCOUNTS"]`` in whose name the worker joins.
+        where: lookups over the model's own fields, ``{"region": "north", "stars__gte": 3}``: only rows that match all
+            of them replicate. All members must give the same filter. Another one begins the pool anew.
         pull, push: ``{"batch_size": int}``.
         is_peer_valid: module-level function of an installed app; called with a peer's identity, refuses it by
             returning False or raising.
@@ -224,11 +227,12 @@ def declare_from_code(
     Raises ConfigurationError as ``sync_p2p`` does.
     """
     options = registry.for_model(model)
-    check_pool_options(topic, account, where, pull, push, connection_handler)
+    check_pool_options(topic, account, pull, push, connection_handler)
     return declare(
         options.model,
         topic,
         account=account,
+        where=canonical_where(options, where),
         pull=dict(pull or {}),
         push=dict(push or {}),
         is_peer_valid=dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid is not None else "",
@@ -247,13 +251,14 @@ def declare(
     topic: str,
     *,
     account: str = "default",
+    where: str = "",
     pull: dict[str, Any],
     push: dict[str, Any],
     is_peer_valid: str = "",
     connection_handler: str = "default",
     source: str = "call",
 ) -> PoolHandle:
-    """Store the declaration (options are checked already)."""
+    """Store the declaration (options are checked already; ``where`` is a filter's canonical text)."""
     with transaction.atomic():
         pool, _ = Pool.objects.get_or_create(
             account=account,
@@ -274,11 +279,15 @@ def declare(
         pool.cancelled_at = None
         pool.save(update_fields=["connection_handler", "is_peer_valid", "cancelled_at"])
         declaration, new = Declaration.objects.get_or_create(
-            pool=pool, model=model._meta.label, defaults={"pull": pull, "push": push, "source": source}
+            pool=pool,
+            model=model._meta.label,
+            defaults={"pull": pull, "push": push, "source": source, **filter_columns(model._meta.label, where)},
         )
         stored = (declaration.pull, declaration.push, declaration.source, declaration.comes_with)
         if not new and stored != (pull, push, source, ""):
             Declaration.objects.filter(pk=declaration.pk).update(pull=pull, push=push, source=source, comes_with="")
+        if not new and declaration.filter_text != where:
+            change_filter(declaration, where)
         settle_companions(pool)
     ring_doorbell()
     return PoolHandle(pool, model)
@@ -287,7 +296,6 @@ def declare(
 def check_pool_options(
     topic: str,
     account: str,
-    where: Mapping[str, Any] | None,
     pull: Mapping[str, Any] | None,
     push: Mapping[str, Any] | None,
     connection_handler: str,
@@ -305,8 +313,6 @@ def check_pool_options(
             f"connection_handler={connection_handler!r} is not in {SETTING_NAME}['CONNECTION_HANDLERS'], "
             f"which has: {', '.join(app_settings.CONNECTION_HANDLERS)}."
         )
-    if where:
-        raise ConfigurationError("where= (partial replication) is not there yet. Use a topic of its own per subset.")
     for name, options in (("pull", pull), ("push", push)):
         if options is None:
             raise ConfigurationError(f"{name}=None (one direction only) is not there yet. Leave {name} out.")

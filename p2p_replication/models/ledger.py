@@ -38,6 +38,25 @@ class FieldLayout(ReplicaState):
         return f"{self.stream} layout {self.pk}"
 
 
+class StreamFilter(ReplicaState):
+    """A filter that a declaration of a model has (or had), and its bit in ``LedgerEntry.subsets``."""
+
+    id = models.AutoField(primary_key=True)
+    stream = models.ForeignKey(Stream, on_delete=models.CASCADE, related_name="filters")
+    #: Digest of the canonical text, as in ``Declaration.filter_digest``.
+    digest = models.CharField(max_length=64)
+    bit = models.SmallIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["stream", "digest"], name="p2p_filter_key"),
+            models.UniqueConstraint(fields=["stream", "bit"], name="p2p_filter_bit"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.stream} filter {self.bit}"
+
+
 class Gap(ReplicaState):
     """A time in which capture was absent or different; closed by reconciling the table with the ledger."""
 
@@ -123,7 +142,7 @@ class LedgerEntry(ReplicaState):
     seq = models.BigIntegerField()
     #: Four bytes for each field of ``layout``: finds writes that no trigger saw.
     digest = models.BinaryField(default=b"")
-    #: msgpack ``{field: value}`` of what is not in the table: a parked row's values, unknown fields,
+    #: msgpack ``{field: value}`` of what is not in the table: a parked or hidden row's values, unknown fields,
     #: fields newer than the tombstone they met.
     held = models.BinaryField(null=True)
     #: msgpack ``{field: [clock, ...]}``: what the writers of fields (and, under "", of the delete) knew of.
@@ -131,6 +150,8 @@ class LedgerEntry(ReplicaState):
     #: msgpack ``{field: value}`` of the fields with a declared merge: their states; of a row that is not in the table
     #: as its version says (parked), what the table has instead. States of such a row are in ``held``.
     merged = models.BinaryField(null=True)
+    #: Bit *n*: the row was in the pools whose filter has the bit *n* (``StreamFilter``), so that peers may have it.
+    subsets = models.BigIntegerField(default=0)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["stream", "key"], name="p2p_ledger_key")]

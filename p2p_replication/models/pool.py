@@ -76,6 +76,7 @@ class Declaration(ReplicaState):
     pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="declarations")
     #: ``app_label.ModelName``
     model = models.CharField(max_length=200)
+    #: The filter's canonical text (``RowFilter.text``); ``{}`` if there is none.
     where = models.JSONField(default=dict, blank=True)
     #: Options as in RxDB; null switches the direction off.
     pull = models.JSONField(null=True, default=dict)
@@ -84,10 +85,12 @@ class Declaration(ReplicaState):
     source = models.CharField(max_length=200, default="call")
     #: The model without whose declaration this one would not be there; empty if it was declared on its own.
     comes_with = models.CharField(max_length=200, blank=True, default="")
-    #: Digest of the canonical filter that ``vector`` belongs to.
+    #: Digest of the canonical filter that ``vector`` belongs to, empty if there is none.
     filter_digest = models.CharField(max_length=64, blank=True, default="")
     #: JSON ``{origin id: counter}``: what was taken from peers. Own counters are in ``Stream.own_vector``.
     vector = models.JSONField(default=dict)
+    #: Since when there are rows from pools with another filter, whose versions this one's vector may never speak of.
+    takes_over_since = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -95,6 +98,11 @@ class Declaration(ReplicaState):
 
     def __str__(self) -> str:
         return f"{self.model} in {self.pool}"
+
+    @property
+    def filter_text(self) -> str:
+        """The canonical text of the filter, empty if there is none."""
+        return self.where if isinstance(self.where, str) else ""
 
 
 class PullCursor(ReplicaState):

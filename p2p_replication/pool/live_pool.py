@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from p2p_replication.exceptions import CopiedReplica, SignalingRefused, StaleReplica
+from p2p_replication.exceptions import CopiedReplica, FilterChanged, SignalingRefused, StaleReplica
 from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.part import Part, ranks
 from p2p_replication.pool.peer_rows import PeerRefused, PeerRows
@@ -148,6 +149,8 @@ class LivePool:
             await replicator.run()
         except StaleReplica as error:
             self.setup.on_stale(error)
+        except FilterChanged as error:
+            logger.info("%s: %s", self.setup.topic, error)
         except Exception as error:
             logger.exception("replication with %s failed", replicator.peer_id or replicator.connection.remote.peer_id)
             self.reporter.error(f"replication failed on this side: {type(error).__name__}: {error}", replicator.peer_id)
@@ -317,7 +320,11 @@ class LivePool:
         try:
             while self._stale:
                 labels, self._stale = sorted(self._stale, key=lambda label: self._ranks.get(label, 0)), set()
-                vectors = await self.thread.run(self._vectors, labels)
+                try:
+                    vectors = await self.thread.run(self._vectors, labels)
+                except FilterChanged as error:
+                    logger.info("%s: %s", self.setup.topic, error)
+                    continue
                 for replicator in list(self.replicators):
                     for label, vector in vectors.items():
                         replicator.session.local_changed(label, vector)
@@ -329,7 +336,10 @@ class LivePool:
         """Take on the rows of pulls that broke off and whose senders are gone."""
         connected = [replicator.peer_id for replicator in self.replicators if replicator.is_open]
         for part in self.parts.values():
-            await self.thread.run(adopt_loose_rows, part.database, part.stream, part.declaration, connected)
+            with contextlib.suppress(FilterChanged):  # The supervisor is about to start the pool anew.
+                await self.thread.run(
+                    adopt_loose_rows, part.database, part.stream, part.declaration, connected, subset=part.subset
+                )
 
     def _vectors(self, labels: list[str]) -> dict[str, Vector]:
         return {label: self.parts[label].vector() for label in labels}

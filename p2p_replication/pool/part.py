@@ -11,6 +11,7 @@ from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.changes import PUSH_ROWS
 from p2p_replication.storage.content_digests import read_digest
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.subsets import EVERYTHING, Subset
 from p2p_replication.storage.vectors import cursor_of, vector_of
 
 
@@ -24,21 +25,25 @@ class Part:
     #: Rows of a batch that is pulled, 0 for the sender's choice; own changes that are pushed at once.
     batch_size: int = 0
     push_rows: int = PUSH_ROWS
+    #: The rows that the pool is about.
+    subset: Subset = EVERYTHING
 
     def offer(self) -> ModelOffer:
         """Return what a HELLO says of the model. The field without a name stands for the key."""
         table = self.stream.table
         kinds = {name: codec.wire_type for name, codec in table.codecs.items()}
         merges = {name: merge.name for name, merge in self.stream.merges.items()}
-        return ModelOffer(self.stream.label, {"": table.key.wire_type, **kinds}, merges)
+        row_filter = self.subset.filter
+        filter_text = row_filter.text if row_filter is not None else ""
+        return ModelOffer(self.stream.label, {"": table.key.wire_type, **kinds}, merges, filter_text)
 
     def vector(self) -> Vector:
         """Return this replica's version vector. In the database thread."""
-        return vector_of(self.database, self.stream, self.declaration)
+        return vector_of(self.database, self.stream, self.declaration, self.subset)
 
     def digest(self, stop: threading.Event, buckets: Sequence[int]) -> Digest:
         """Return digests of the model's content. In the reading thread."""
-        return read_digest(stop, self.database, self.stream.label, self.declaration, buckets)
+        return read_digest(stop, self.database, self.stream.label, self.declaration, buckets, self.subset)
 
     def cursor(self, peer: str) -> tuple[str, int, int]:
         """Return how far a peer's ledger is read. In the database thread."""

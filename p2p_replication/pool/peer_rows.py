@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db.models import F
 from django.utils import timezone
 
-from p2p_replication.models.pool import Peer, PeerProgress, PeerState, Pool, PoolError
+from p2p_replication.models.pool import Declaration, Peer, PeerProgress, PeerState, Pool, PoolError
 from p2p_replication.models.replica import Origin
 from p2p_replication.protocol.version_vector import Vector
 
@@ -22,6 +22,8 @@ class ModelReport:
     """One model between this replica and a peer."""
 
     declaration: int
+    #: Digest of the filter that the session was opened with.
+    filter_digest: str
     acknowledged: int
     confirmed: Vector
     rows_behind: int
@@ -91,10 +93,12 @@ class PeerRows:
     def write(self, reports: Sequence[PeerReport]) -> None:
         """Write the connected peers' state; peers without a report are gone."""
         known = {peer.replica_id: peer for peer in Peer.objects.using(self.alias).filter(pool_id=self.pool)}
+        declarations = Declaration.objects.using(self.alias).select_for_update().filter(pool_id=self.pool)
+        declared = dict(declarations.values_list("pk", "filter_digest")) if reports else {}
         for report in reports:
             peer = known.pop(report.replica_id, None)
             if peer is not None:
-                self._write_peer(peer, report)
+                self._write_peer(peer, report, declared)
         gone = [peer.pk for peer in known.values() if peer.state == PeerState.CONNECTED]
         if gone:
             Peer.objects.using(self.alias).filter(pk__in=gone).update(
@@ -102,7 +106,7 @@ class PeerRows:
             )
             PeerProgress.objects.using(self.alias).filter(peer_id__in=gone).update(complete=False)
 
-    def _write_peer(self, peer: Peer, report: PeerReport) -> None:
+    def _write_peer(self, peer: Peer, report: PeerReport, declared: Mapping[int, str]) -> None:
         peer.state = PeerState.CONNECTED
         peer.name, peer.user = report.name[:200], report.user[:200]
         peer.connected_since = datetime.datetime.fromtimestamp(report.connected_at, datetime.UTC)
@@ -115,6 +119,8 @@ class PeerRows:
         peer.in_sync = bool(report.models) and all(model.complete for model in report.models)
         peer.save(using=self.alias)
         for model in report.models:
+            if declared.get(model.declaration) != model.filter_digest:
+                continue  # It is about other rows by now.
             PeerProgress.objects.using(self.alias).update_or_create(
                 peer=peer,
                 declaration_id=model.declaration,

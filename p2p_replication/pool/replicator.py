@@ -192,12 +192,15 @@ class Replicator:
             after=effect.after,
             cursor=(effect.cursor_start, effect.cursor_seq, effect.cursor_snapshot),
             batch_size=effect.batch_size,
+            subset=part.subset,
         )
 
     async def _read_push(self, effect: fx.ReadPush) -> None:
         part = self.pool.parts[effect.model]
         try:
-            batch = await self.pool.thread.run(read_push, part.database, part.stream, effect.push_from, part.push_rows)
+            batch = await self.pool.thread.run(
+                read_push, part.database, part.stream, effect.push_from, part.push_rows, part.subset
+            )
         except RowTooLarge as error:
             self.session.refuse_model(effect.model, f"{effect.model}: {error}")
             return
@@ -208,13 +211,14 @@ class Replicator:
         part = self.pool.parts[changes.model]
         try:
             applied = await self.pool.thread.run(
-                apply_changes, part.database, part.stream, part.declaration, self.peer_id, changes
+                apply_changes, part.database, part.stream, part.declaration, self.peer_id, changes, part.subset
             )
         except RemoteProtocolError as error:
             self.session.close(f"the peer broke the protocol: {error}", code="protocol", is_error=True)
             return
         for key, reason in applied.parked.items():
             self.pool.reporter.parked(changes.model, key, reason, self.peer_id)
+        self.pool.reporter.refused(changes.model, applied.refused, self.peer_id)
         self.session.changes_applied(changes, applied.vector, applied.taken, time.monotonic())
 
     # -- the end ---------------------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ class PoolReporter:
         self._parts = parts
         self._thread = thread
         self._errors: Counter[tuple[str, str]] = Counter()
+        #: A refused row of each model and peer.
+        self._samples: dict[tuple[str, str], str] = {}
         self._totals: dict[Replicator, _Totals] = {}
         self._ended: list[PeerReport] = []
         self._written: object = None
@@ -60,6 +62,14 @@ class PoolReporter:
         logger.info("%s: %s %s is parked: %s", self.topic, model, key, reason)
         if not reason.startswith((MISSING_PARENT, REFERENCED)):
             self.error(f"a row of {model} is parked: {reason}", peer)
+
+    def refused(self, model: str, keys: Sequence[str], peer: str) -> None:
+        """Rows outside of the pool's filter were not taken: they are counted, with the first one as a sample."""
+        if keys:
+            sample = self._samples.setdefault((model, peer), keys[0])
+            text = f"rows of {model} were refused, as they are outside of the pool's filter: {sample} for one"
+            logger.warning("%s: %s: %s (%s)", self.topic, peer[:8], text, len(keys))
+            self._errors[text, peer] += len(keys)
 
     def ended(self, replicator: Replicator) -> None:
         """A session is over: what it moved since the last report still counts."""
@@ -87,6 +97,7 @@ class PoolReporter:
         models = tuple(
             ModelReport(
                 self._parts[label].declaration,
+                self._parts[label].subset.digest,
                 link.confirmed.get(session.config.start, 0),
                 dict(link.confirmed),
                 link.remaining if link.pulling else int(not link.complete),

@@ -12,6 +12,7 @@ from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, p
 from p2p_replication.storage.ledger import COLUMNS, TABLE, Entry
 from p2p_replication.storage.posting import log_is_waiting, pending_keys, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.subsets import EVERYTHING, Share, Subset, mark_shared, unmarked
 from p2p_replication.storage.vectors import check_own_counter, own_vector, vector_of
 from p2p_replication.storage.versions import state_of
 
@@ -42,13 +43,15 @@ def read_changes(
     after: int | None,
     cursor: tuple[str, int, int] = ("", 0, 0),
     batch_size: int = 0,
+    subset: Subset = EVERYTHING,
 ) -> ReadBatch:
     """Read the next batch of what ``vector`` does not cover.
 
     Args:
         after: ``seq`` of the last row of the batch before, None for the first batch: then ``cursor`` is mapped.
 
-    The batch carries this replica's vector only if it reaches the end of its snapshot.
+    The batch carries this replica's vector only if it reaches the end of its snapshot. Raises FilterChanged if the
+    declaration is no longer about ``subset``.
     """
     check_own_counter(database, stream, vector)
     continues = None
@@ -59,18 +62,24 @@ def read_changes(
         continues = cursor[:2] if mapped is not None else None
     for attempt in range(CLEAN_TRIES + 1):
         post_all(database)
+        batch, entering = None, list[str]()
         with contextlib.suppress(_Dirty), database.snapshot():
-            return _read(
-                database, stream, declaration, vector, after, continues, batch_size or BATCH_ROWS, first,
-                cut_before_dirty=attempt == CLEAN_TRIES,
+            batch = _read(
+                database, stream, declaration, subset, vector, after, continues, batch_size or BATCH_ROWS, first,
+                entering, cut_before_dirty=attempt == CLEAN_TRIES,
             )  # fmt: skip
+        if batch is not None:
+            mark_shared(database, stream, subset, entering)
+            return batch
     raise AssertionError("the last attempt cuts the batch instead of giving up")
 
 
 def _read(
-    database: ReplicaDatabase, stream: StreamStore, declaration: int, vector: Mapping[str, int], after: int,
-    continues: tuple[str, int] | None, limit: int, count_rest: bool, *, cut_before_dirty: bool,
+    database: ReplicaDatabase, stream: StreamStore, declaration: int, subset: Subset, vector: Mapping[str, int],
+    after: int, continues: tuple[str, int] | None, limit: int, count_rest: bool, entering: list[str], *,
+    cut_before_dirty: bool,
 ) -> ReadBatch:  # fmt: skip
+    """Read a batch; ``entering`` gets the keys of the rows that the subset's peers have not had before."""
     dirty = pending_keys(database, stream) if log_is_waiting(database) else set()
     rows: list[ChangedRow] = []
     position, size, scanned = after, 0, 0
@@ -96,26 +105,37 @@ def _read(
             if entry.status == EntryStatus.PRESENT and raw[0] is None:
                 position = entry.seq  # Gone without a trace in the log: reconciliation will post its deletion.
                 continue
-            row = _changed_row(database, stream, entry, raw)
+            row = _changed_row(database, stream, subset, entry, raw)
+            if row is None:
+                position = entry.seq
+                continue
             row_size = _size(row)
             if rows and size + row_size > MAX_ROW_BYTES:
                 at_end = False
                 break
             rows.append(row)
+            entering += unmarked(subset, [entry])
             size += row_size
             position = entry.seq
     claim = None
     if at_end:
         # Rows that wait in the log have no dot yet: the vector does not speak of them.
-        claim = vector_of(database, stream, declaration)
+        claim = vector_of(database, stream, declaration, subset)
     rest = _count(database, stream, position) if count_rest else None
     return _batch(database, stream, after, position, rows, claim, continues, rest)
 
 
-def read_push(database: ReplicaDatabase, stream: StreamStore, push_from: int, limit: int = PUSH_ROWS) -> PushBatch:
+def read_push(
+    database: ReplicaDatabase,
+    stream: StreamStore,
+    push_from: int,
+    limit: int = PUSH_ROWS,
+    subset: Subset = EVERYTHING,
+) -> PushBatch:
     """Read own changes above ``push_from`` in their present state: all of them, or none if they are too many."""
     floor = max(push_from, database.first_sequence)
     for _ in range(CLEAN_TRIES):
+        batch = None
         with database.snapshot():
             push_to = own_vector(database, stream).get(database.start, 0)
             records = _select(database, stream, "l.seq > %s AND l.own_counter > %s", [floor, floor], limit + 1)
@@ -124,15 +144,21 @@ def read_push(database: ReplicaDatabase, stream: StreamStore, push_from: int, li
             entries = [(Entry.load(record[: len(COLUMNS)]), record[len(COLUMNS) :]) for record in records]
             dirty = pending_keys(database, stream) if log_is_waiting(database) else set()
             if not any(entry.key in dirty for entry, _ in entries):
-                rows = [
-                    _changed_row(database, stream, entry, raw)
-                    for entry, raw in entries
-                    if entry.status != EntryStatus.PRESENT or raw[0] is not None
-                ]
+                rows, entering = [], []
+                for entry, raw in entries:
+                    if entry.status == EntryStatus.PRESENT and raw[0] is None:
+                        continue
+                    row = _changed_row(database, stream, subset, entry, raw)
+                    if row is not None:
+                        rows.append(row)
+                        entering += unmarked(subset, [entry])
                 if sum(map(_size, rows)) > BATCH_BYTES:
                     break
                 packed = pack_rows(_field_names(stream, rows), rows)
-                return PushBatch(push_from, max(push_to, push_from), database.start, packed, len(rows))
+                batch = PushBatch(push_from, max(push_to, push_from), database.start, packed, len(rows))
+        if batch is not None:
+            mark_shared(database, stream, subset, entering)
+            return batch
         post_all(database)
     return PushBatch(push_from, push_from, database.start, None, 0)
 
@@ -166,13 +192,20 @@ def _lacks(database: ReplicaDatabase, vector: Mapping[str, int], entry: Entry) -
     return any(vector.get(database.origin_id(o), 0) < c for o, c in entry.more_dots.items())
 
 
-def _changed_row(database: ReplicaDatabase, stream: StreamStore, entry: Entry, raw: Sequence[Any]) -> ChangedRow:
+def _changed_row(
+    database: ReplicaDatabase, stream: StreamStore, subset: Subset, entry: Entry, raw: Sequence[Any]
+) -> ChangedRow | None:
+    """Return what the subset's peers are told of a row, None if nothing."""
     row = None
     if entry.status == EntryStatus.PRESENT:
         row = stream.table.wire_row(raw[1:])
+    state = state_of(stream, entry, row)
+    share = subset.share(entry.status, entry.subsets, state)
+    if share is Share.NOTHING:
+        return None
     dots = {database.origin_id(origin): counter for origin, counter in entry.dots().items()}
     born = (database.origin_id(entry.born_origin), entry.born_counter)
-    return ChangedRow(stream.table.key_to_wire(entry.key), entry.seq, dots, born, state_of(stream, entry, row))
+    return ChangedRow(stream.table.key_to_wire(entry.key), entry.seq, dots, born, subset.told(share, state))
 
 
 def _batch(

@@ -23,6 +23,7 @@ from p2p_replication.registry import registry
 from p2p_replication.storage.ledger import COLUMNS, Entry
 from p2p_replication.storage.link_table import table_of
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.subsets import EVERYTHING, Share, Subset
 from p2p_replication.storage.vectors import vector_of
 from p2p_replication.storage.vendors import vendor_of
 from p2p_replication.storage.versions import state_of
@@ -36,9 +37,10 @@ class Stopped(Exception):
 
 
 def read_digest(
-    stop: threading.Event, database: ReplicaDatabase, label: str, declaration: int, buckets: Sequence[int]
-) -> Digest:
-    """Return the sums of all buckets, or the rows of these buckets.
+    stop: threading.Event, database: ReplicaDatabase, label: str, declaration: int, buckets: Sequence[int],
+    subset: Subset = EVERYTHING,
+) -> Digest:  # fmt: skip
+    """Return the sums of all buckets, or the rows of these buckets: of the rows in a subset and its deleted ones.
 
     Args:
         database: only its name and start are used; the connection is that of the calling thread.
@@ -53,17 +55,18 @@ def read_digest(
         # Of this thread's own: caches and connections belong to one thread.
         row = Stream.objects.using(alias).get(label=label)
         stream = StreamStore(database, row, table_of(connection, options))
-        vector = vector_of(database, stream, declaration)
+        vector = vector_of(database, stream, declaration, subset)
         origins = dict(Origin.objects.using(alias).values_list("pk", "origin"))
         sums, chosen = BucketSums(), BucketRows(buckets)
         loose = in_table = 0
         for entry, values in _rows(stream, alias, stop):
             key, state = stream.table.key_to_wire(entry.key), state_of(stream, entry, values)
-            if buckets:
-                chosen.add(key, state)
-            else:
-                sums.add(key, state)
             in_table += values is not None
+            share = subset.share(entry.status, entry.subsets, state)
+            if share is Share.NOTHING:
+                continue
+            if share is not Share.RETRACTION:  # Of a row that has left each replica has another part.
+                (chosen if buckets else sums).add(key, subset.told(share, state))
             loose += not covers(vector, {origins[origin]: counter for origin, counter in entry.dots().items()})
         waiting = ChangeLogEntry.objects.using(alias).filter(stream=stream.id).count()
         counted = options.model._base_manager.using(alias).count()

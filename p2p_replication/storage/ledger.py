@@ -16,7 +16,7 @@ from p2p_replication.storage.vendors import vendor_of
 TABLE = LedgerEntry._meta.db_table
 COLUMNS = (
     "key", "status", "inserted", "deleted", "clock", "field_clocks", "layout", "origin", "counter", "more_dots",
-    "own_counter", "born_origin", "born_counter", "seq", "digest", "held", "past", "merged",
+    "own_counter", "born_origin", "born_counter", "seq", "digest", "held", "past", "merged", "subsets",
 )  # fmt: skip
 
 #: How many values one IN (...) may have: well below every database's limit for parameters.
@@ -52,6 +52,7 @@ class Entry:
     held: dict[str, Any] = field(default_factory=dict)
     past: Past = field(default_factory=dict)
     merged: dict[str, Any] = field(default_factory=dict)
+    subsets: int = 0
     is_new: bool = False
 
     @classmethod
@@ -74,11 +75,17 @@ class Entry:
             _pack(self.held) if self.held else None,
             _pack(self.past) if self.past else None,
             _pack(self.merged) if self.merged else None,
+            self.subsets,
         )  # fmt: skip
 
     @property
     def alive(self) -> bool:
         return self.inserted > self.deleted
+
+    @property
+    def is_held(self) -> bool:
+        """Tell whether the row's values are in ``held``, and not in the table."""
+        return self.status in (EntryStatus.PARKED, EntryStatus.HIDDEN)
 
     def latest(self) -> int:
         """Return the greatest clock of the row."""

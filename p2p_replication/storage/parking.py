@@ -18,6 +18,8 @@ REFUSED = "refused by the database"
 #: An older row has a unique value that the row is to have.
 UNIQUE = "unique value taken"
 BUSY = "locked by the application"
+#: The row is to leave the table without being deleted; the detail says what keeps it.
+LEAVING = "outside the filter, still here"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -76,3 +78,16 @@ def end_parking(database: ReplicaDatabase, stream: StreamStore, keys: Collection
     for key, values in list(kept):
         stream.table.write_local(key, _decode(bytes(values or b"")))
     forget_parked(database, stream, keys)
+
+
+def leaving_for(reason: tuple[str, str]) -> tuple[str, str]:
+    """Return the reason of a row that is to leave the table, and can't for another reason."""
+    return reason if reason[0] == LEAVING else (LEAVING, ": ".join(filter(None, reason)))
+
+
+def leaving_keys(database: ReplicaDatabase, stream: StreamStore, keys: Collection[str]) -> set[str]:
+    """Return those of the keys whose entries are parked because their rows can't leave the table yet."""
+    if not keys:
+        return set()
+    parked = Parking.objects.using(database.alias).filter(reason=LEAVING, entry__stream=stream.id, entry__key__in=keys)
+    return set(parked.values_list("entry__key", flat=True))

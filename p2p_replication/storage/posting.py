@@ -236,7 +236,7 @@ def fold(
         entry = Entry(key, inserted=NEVER, deleted=NEVER, clock=NEVER, layout=stream.full_layout, is_new=True)
     before = entry.digest
     names: tuple[str, ...] = ()
-    if entry.alive and entry.status != EntryStatus.PARKED:
+    if entry.alive and not entry.is_held:
         names = stream.layout_fields(entry.layout)
     clocks = {name: entry.field_clocks.get(name, entry.clock) for name in (*names, *entry.held)}
     past = dict(entry.past)
@@ -282,7 +282,7 @@ def fold(
         # Put back by a trigger of the application's that ran before ours logged the delete (or a later entry says it).
         _insert(stream, entry, clocks, past, next_clock(0, mark, latest))
         is_born = True
-    if entry.alive and row is None and entry.status != EntryStatus.PARKED:
+    if entry.alive and row is None and not entry.is_held:
         return None
     entry.past = past
     states = merged_states(stream, entry, row, written, is_born=is_born)

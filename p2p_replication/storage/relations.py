@@ -80,11 +80,15 @@ class Relations:
                 missing.update(dict.fromkeys(wanted[parent], f"{label} {parent}"))
         return missing
 
-    def still_referenced(self, keys: list[str]) -> dict[str, str]:
-        """Return ``{key: who refers to it}`` for rows that can't be deleted yet."""
+    def still_referenced(self, keys: list[str], *, with_links: bool = False) -> dict[str, str]:
+        """Return ``{key: who refers to it}`` for rows that can't be deleted yet.
+
+        Args:
+            with_links: rows of automatic many-to-many tables refer to it as well.
+        """
         blocked: dict[str, str] = {}
         for label, child_table, column, cascade in self.children:
-            if cascade:
+            if cascade and not with_links:
                 continue
             if child_table == self.table.name:
                 blocked.update(self._outside_references(keys, column, label))

@@ -47,6 +47,8 @@ class StreamStore:
         }
         self._layouts: dict[int, tuple[str, ...]] = {}
         self._ids: dict[tuple[str, ...], int] = {}
+        #: Made by ``subsets``, by a filter's canonical text.
+        self.subsets: dict[str, Any] = {}
         #: The layout of a row whose every field is known.
         self.full_layout = self.layout_id(table.names)
 
@@ -66,8 +68,9 @@ class StreamStore:
             self._layouts[layout.pk] = fields
         return self._ids[fields]
 
-    def forget_layouts(self) -> None:
-        """Drop the cached layouts, but the full one: it was there before any transaction that can fail."""
+    def forget_cached(self) -> None:
+        """Drop what is cached, but the full layout: that was there before any transaction that can fail."""
+        self.subsets.clear()
         self._layouts = {self.full_layout: self.table.names}
         self._ids = {self.table.names: self.full_layout}
 
@@ -231,7 +234,7 @@ class ReplicaDatabase:
         self._origin_ids = {self.origin: self.start}
         self._origin_numbers = {self.start: self.origin}
         for stream in getattr(self, "streams", {}).values():
-            stream.forget_layouts()
+            stream.forget_cached()
 
     def check_identity(self) -> None:
         """Raise StaleReplica unless the database is the one this worker has opened, and no earlier state of it."""

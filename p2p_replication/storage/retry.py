@@ -12,11 +12,12 @@ from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.storage.applier import REFUSALS, is_busy, settle_entry, take_rows
 from p2p_replication.storage.clashes import settle_clashes
 from p2p_replication.storage.ledger import Entry, save_entries
-from p2p_replication.storage.parking import REFUSED, UNIQUE, end_parking
+from p2p_replication.storage.parking import REFUSED, UNIQUE, end_parking, leaving_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.subsets import declared_subsets
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.unlogged import unlogged
-from p2p_replication.storage.versions import state_of
+from p2p_replication.storage.versions import state_of, store_state
 
 #: Parked rows that are looked at in one transaction.
 PAGE = 4000
@@ -75,18 +76,26 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
     for number, key in rows:
         by_stream[number].append(key)
     plans: list[tuple[StreamStore, TableChanges, dict[str, Entry]]] = []
+    hidden: set[tuple[int, str]] = set()
     for number, keys in by_stream.items():
         stream = database.by_number[number]
         entries, present = take_rows(database, stream, keys)
+        leaving = leaving_keys(database, stream, list(entries))
+        subsets = declared_subsets(database, stream) if leaving else []
         plan = TableChanges(stream)
         candidates: dict[str, Entry] = {}
         for key, entry in entries.items():
             state = state_of(stream, entry, None)
             ahead = is_too_far_ahead(state.latest(), database.now_ms(), database.max_skew_ms)
-            if entry.status == EntryStatus.PARKED and not ahead:
+            if entry.status != EntryStatus.PARKED or ahead:
+                continue
+            candidates[key] = entry
+            if key in leaving and state.alive and not any(subset.includes(state) for subset in subsets):
+                plan.hide(key, present.get(key))
+                hidden.add((stream.id, key))
+            else:
                 # A row that is there may be of an earlier life: the ledger has the parked one only.
                 plan.add(key, state, present.get(key), of_earlier_life=state.deleted > NEVER)
-                candidates[key] = entry
         plans.append((stream, plan, candidates))
     _take_out_what_still_waits(plans)
     ended = 0
@@ -95,8 +104,11 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
             plan.write(swapping=swapping)
             end_parking(database, stream, candidates)
     for stream, _, candidates in plans:
-        for entry in candidates.values():
-            settle_entry(stream, entry, state_of(stream, entry, None))
+        for key, entry in candidates.items():
+            if (stream.id, key) in hidden:
+                store_state(stream, entry, state_of(stream, entry, None), EntryStatus.HIDDEN)
+            else:
+                settle_entry(stream, entry, state_of(stream, entry, None))
         save_entries(database.connection, stream.id, list(candidates.values()))
         if candidates:
             database.note_changed([stream.label])

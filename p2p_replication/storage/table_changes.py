@@ -7,7 +7,7 @@ from typing import Any
 
 from p2p_replication.protocol.row_state import RowState, same_value
 from p2p_replication.storage.link_rows import take_out_links
-from p2p_replication.storage.parking import MISSING_PARENT, REFERENCED
+from p2p_replication.storage.parking import LEAVING, MISSING_PARENT, REFERENCED
 from p2p_replication.storage.relations import Arriving
 from p2p_replication.storage.replica_database import StreamStore
 from p2p_replication.storage.table import WireRow
@@ -21,6 +21,8 @@ class TableChanges:
         self.inserts: dict[str, Mapping[str, Any]] = {}
         self.updates: dict[str, Mapping[str, Any]] = {}
         self.deletes: dict[str, None] = {}
+        #: Rows that leave the table and live on elsewhere.
+        self.hides: dict[str, None] = {}
         self.resets: dict[str, list[str]] = {}
 
     def add(self, key: str, state: RowState, row: WireRow | None, *, of_earlier_life: bool = False) -> None:
@@ -47,6 +49,11 @@ class TableChanges:
             if of_earlier_life and (lacking := [name for name in names if name not in values]):
                 self.resets[key] = lacking
 
+    def hide(self, key: str, row: WireRow | None) -> None:
+        """Plan that the table has the row no more, without its being deleted."""
+        if row is not None:
+            self.hides[key] = None
+
     def refused(self, arriving: Arriving | None = None, leaving: Arriving | None = None) -> dict[str, tuple[str, str]]:
         """Take out the rows whose parents are missing, and deletes of rows that others refer to: ``{key: why}``.
 
@@ -71,6 +78,12 @@ class TableChanges:
                 if key in self.deletes:
                     refused[key] = (REFERENCED, child)
                     del self.deletes[key]
+        if self.hides and relations.children:
+            # Rows of many-to-many tables count: nobody could put them back.
+            for key, child in relations.still_referenced(list(self.hides), with_links=True).items():
+                if key in self.hides:
+                    refused[key] = (LEAVING, f"{child} refers to it")
+                    del self.hides[key]
         return refused
 
     def write(self, *, swapping: bool = False) -> None:
@@ -81,6 +94,8 @@ class TableChanges:
             self.stream.relations.delete_links(list(self.deletes))
             take_out_links(self.stream, list(self.deletes))
             table.delete(list(self.deletes))
+        if self.hides:
+            table.delete(list(self.hides))
         if swapping and self.updates and not self.stream.relations.database_acts:
             table.rewrite(self.updates)
         else:

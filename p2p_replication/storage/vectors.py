@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from django.utils import timezone
 
-from p2p_replication.exceptions import StaleReplica
+from p2p_replication.exceptions import FilterChanged, StaleReplica
 from p2p_replication.models.ledger import Stream
 from p2p_replication.models.pool import Declaration, PullCursor
 from p2p_replication.protocol.version_vector import Vector, covers, joined
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.subsets import EVERYTHING, Subset
 
 
 def own_vector(database: ReplicaDatabase, stream: StreamStore) -> Vector:
@@ -18,22 +19,41 @@ def own_vector(database: ReplicaDatabase, stream: StreamStore) -> Vector:
     return dict(Stream.objects.using(database.alias).values_list("own_vector", flat=True).get(pk=stream.id))
 
 
-def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int) -> Vector:
+def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int, subset: Subset = EVERYTHING) -> Vector:
     """Return this replica's vector of a model in a pool: what it took from peers, and its own.
 
-    The ledger is one for all pools. What came in another pool of the model (with the same filter) is there for this
+    The ledger is one for all pools. What came in another pool of the model with the same filter is there for this
     one's peers too, who learn of it by this vector.
+
+    Raises FilterChanged if the declaration has another filter by now.
     """
     declarations = Declaration.objects.using(database.alias).filter(model=stream.label)
     known = {pk: (digest, taken) for pk, digest, taken in declarations.values_list("pk", "filter_digest", "vector")}
     vector = dict(own_vector(database, stream))
     # Of this start nobody knows more than we do, whatever a peer says.
     own = vector.get(database.start)
-    for digest, taken in known.values():
-        if declaration in known and digest == known[declaration][0]:
-            vector = joined(vector, taken)
+    if declaration in known:
+        _check_filter(stream, known[declaration][0], subset)
+        for digest, taken in known.values():
+            if digest == subset.digest:
+                vector = joined(vector, taken)
     vector.pop(database.start, None)
     return {**vector, database.start: own} if own else vector
+
+
+def hold_filter(database: ReplicaDatabase, stream: StreamStore, declaration: int, subset: Subset) -> None:
+    """Keep the declaration's filter from being changed until the write transaction ends.
+
+    Raises FilterChanged if it is another one by now: what peers claim would be taken for claims about other rows.
+    """
+    row = Declaration.objects.using(database.alias).select_for_update().filter(pk=declaration).first()
+    if row is not None:
+        _check_filter(stream, row.filter_digest, subset)
+
+
+def _check_filter(stream: StreamStore, digest: str, subset: Subset) -> None:
+    if digest != subset.digest:
+        raise FilterChanged(f"{stream.label} was declared with another filter: the connection is opened anew")
 
 
 def check_own_counter(database: ReplicaDatabase, stream: StreamStore, vector: Mapping[str, int]) -> None:

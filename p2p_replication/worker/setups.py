@@ -20,6 +20,7 @@ from p2p_replication.pool.part import Part
 from p2p_replication.registry import registry
 from p2p_replication.storage.changes import PUSH_ROWS
 from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.subsets import subset_for
 from p2p_replication.transport.base import ConnectionHandler, HandlerConfig
 
 logger = logging.getLogger("p2p_replication.worker")
@@ -87,8 +88,9 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
             )
         pull, push = declaration.pull or {}, declaration.push or {}
         parts[declaration.model] = Part(
-            database, stream, declaration.pk, pull.get("batch_size", 0), push.get("batch_size", PUSH_ROWS)
-        )
+            database, stream, declaration.pk, pull.get("batch_size", 0), push.get("batch_size", PUSH_ROWS),
+            subset_for(database, stream, declaration.filter_text),
+        )  # fmt: skip
     settings = app_settings.current()
     setup = PoolSetup(
         id=pool.pk,
@@ -103,7 +105,9 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
         # A worker looks at its leases every third of their time.
         copy_grace=settings.LEASE_TTL / 3 + 2.5,
     )
-    options = sorted((label, part.declaration, part.batch_size, part.push_rows) for label, part in parts.items())
+    options = sorted(
+        (label, part.declaration, part.batch_size, part.push_rows, part.subset.digest) for label, part in parts.items()
+    )
     return setup, repr((pool.generation, pool.connection_handler, pool.is_peer_valid, options))
 
 

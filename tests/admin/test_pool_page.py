@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from p2p_replication import sync_p2p
 from p2p_replication.models import ChangeLogEntry, Gap, Peer, PeerProgress, PeerState, Pool, Stream
 from tests.admin.conftest import SCRIPT, add_error, add_peer, beat, park
 from tests.testapp.models import Note
@@ -114,6 +115,11 @@ def test_a_peer_that_is_not_connected_is_never_in_sync(
     assert state.label in found and "0 connected" in found
     assert "in sync" not in found and "connected" not in found
     assert any(text.startswith("last seen 20") for text in found)
+
+
+def test_a_filter_is_shown(visitor: Visitor, pool: Pool) -> None:
+    sync_p2p(Note, pool.topic, where={"title__startswith": "<b>"})
+    assert "where title__startswith='<b>'" in texts(visitor(), pool)
 
 
 def test_connected_peers_come_first(visitor: Visitor, pool: Pool) -> None:

@@ -133,8 +133,9 @@ def test_a_rolled_back_declaration_is_none() -> None:
             "connection_handler='tcp' is not in P2P_REPLICATION['CONNECTION_HANDLERS'], which has: default.",
         ),
         (
-            {"where": {"title": "x"}},
-            "where= (partial replication) is not there yet. Use a topic of its own per subset.",
+            {"where": {"titel": "x"}},
+            "where: titel: titel is no field of it, so testapp.Note can't be filtered by it. Its fields are: title, "
+            "body, stars, updated_at.",
         ),
         ({"pull": None}, "pull=None (one direction only) is not there yet. Leave pull out."),
         ({"push": None}, "push=None (one direction only) is not there yet. Leave push out."),

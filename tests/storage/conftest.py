@@ -76,6 +76,19 @@ def replica_class() -> type[TestReplica]:
     return StorageReplica
 
 
+@pytest.fixture
+def members(replica):
+    """``members("abc")``: filtered replicas in the pool "starred"."""
+
+    def make(names: str) -> list[Any]:
+        made = [replica(name) for name in names]
+        for one in made:
+            one.declare("starred", "testapp.Note", {"stars__gte": 3})
+        return made
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def first_schema(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """``first_schema(vendor)``: a project with databases of that kind, to be copied."""

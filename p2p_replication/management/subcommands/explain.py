@@ -83,6 +83,9 @@ def described(history: RowHistory) -> Iterator[str]:
         yield from wrapped(parked.remedy, "  remedy    ")
     where = ", ".join(history.pools) or "none: the model is declared in no pool, so nothing of it replicates"
     yield from wrapped(where, "  pools     ")
+    for state in history.filters:
+        inside = "in it" if state.inside and not state.why else f"outside: {state.why}"
+        yield from wrapped(f"{state.pool} has {state.filter}: {inside}", "  filter    ")
     for peer in history.peers:
         has = {True: "has it", False: "lacks it", None: "unknown"}[peer.has]
         yield from wrapped(f"{peer.name} {has} (pool {peer.pool}): {peer.why}", "  peer      ")

@@ -51,10 +51,10 @@ def described(status: ReplicaStatus) -> Iterator[str]:
         yield "No pool is declared: see sync_p2p()."
     yield ""
     yield "Models"
-    columns = ("model", "rows", "ledger", "deleted", "parked", "waiting", "conflicts", "pools")
+    columns = ("model", "rows", "ledger", "deleted", "parked", "hidden", "waiting", "conflicts", "pools")
     shown = [m for m in status.models if m.pools or m.present or m.parked or m.waiting or m.conflicts or m.capture]
     rows = [
-        (m.model, m.table_rows, m.present, m.deleted, m.parked, m.waiting, m.conflicts, ", ".join(m.pools))
+        (m.model, m.table_rows, m.present, m.deleted, m.parked, m.hidden, m.waiting, m.conflicts, ", ".join(m.pools))
         for m in shown
     ]
     yield from table(columns, rows)
@@ -79,6 +79,8 @@ def _pool(pool: PoolStatus) -> Iterator[str]:
     if pool.has_live_worker:
         yield from wrapped(pool.signaling or "not known yet", "  signaling: ")
     yield from wrapped(", ".join(pool.models) or "none", "  models: ")
+    for model, text in sorted(pool.filters.items()):
+        yield from wrapped(f"{model}: {text}", "  filter: ")
     if pool.peers:
         rows = [(p.shown, _state(p), p.rows_behind, p.unacknowledged, p.last_error or "-") for p in pool.peers]
         yield from table(("peer", "state", "behind", "unacknowledged", "last error"), rows)

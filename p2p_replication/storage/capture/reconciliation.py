@@ -53,8 +53,8 @@ def reconcile(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable
         connection, stream, Operation.ADOPT,
         f"SELECT key FROM {LOG} WHERE operation <> {Operation.DELETE.value} AND id IN ({last})",
         f"SELECT {table.key_text('t')} FROM {table.name} t WHERE {table.key_text('t')} IN ({ended}) OR NOT EXISTS "
-        f"(SELECT 1 FROM {TABLE} l WHERE l.stream = %s AND l.key = {table.key_text('t')} AND l.status <> %s)",
-        [stream.pk, EntryStatus.DELETED.value],
+        f"(SELECT 1 FROM {TABLE} l WHERE l.stream = %s AND l.key = {table.key_text('t')} AND l.status NOT IN (%s, %s))",
+        [stream.pk, EntryStatus.DELETED.value, EntryStatus.HIDDEN.value],
     )  # fmt: skip
     gone = _log_missing(
         connection, stream, Operation.DELETE,
