@@ -26,6 +26,8 @@ class ModelReplication:
     merge: Mapping[str, Any] = {}
     #: Topics (or ``dict(topic=..., account=...)``) that the model is declared in without a call of ``sync_p2p()``.
     pools: Sequence[str | Mapping[str, Any]] = ()
+    #: Send the model's ``post_save`` and ``post_delete`` also for rows that come in from peers.
+    signals: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Options:
     exclude: frozenset[str] = frozenset()
     merge: Mapping[str, Any] = field(default_factory=dict)
     pools: tuple[Mapping[str, Any], ...] = ()
+    signals: bool = False
     source: str = ""
 
     @property
@@ -153,6 +156,7 @@ def _options(model: type[models.Model], replication: type) -> Options:
         exclude=exclude,
         merge=dict(getattr(replication, "merge", {})),
         pools=pools,
+        signals=bool(getattr(replication, "signals", False)),
         source=f"{replication.__module__}.{replication.__qualname__}",
     )
 

@@ -79,6 +79,23 @@ def apply_changes(
     check_own_counter(database, stream, changes.claim or {})
     rows = [(_key(stream, row), row) for row in unpack_rows(changes.rows)]
     outcome = Applied({}, taken=True)
+    with database.arrivals.source(declaration, peer):
+        _apply_slices(database, stream, declaration, peer, changes, rows, outcome)
+    outcome.vector = vector_of(database, stream, declaration)
+    if outcome.changed or changes.claim:
+        database.note_changed([stream.label])
+    return outcome
+
+
+def _apply_slices(
+    database: ReplicaDatabase,
+    stream: StreamStore,
+    declaration: int,
+    peer: str,
+    changes: Changes,
+    rows: list[tuple[str, ChangedRow]],
+    outcome: Applied,
+) -> None:
     position = changes.from_seq
     while rows or position == changes.from_seq:
         count = database.budget.rows()
@@ -90,10 +107,6 @@ def apply_changes(
         position = max(end, position + 1)
         if not rows:
             break
-    outcome.vector = vector_of(database, stream, declaration)
-    if outcome.changed or changes.claim:
-        database.note_changed([stream.label])
-    return outcome
 
 
 def _key(stream: StreamStore, row: ChangedRow) -> str:

@@ -15,6 +15,7 @@ from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models.ledger import FieldLayout, Stream
 from p2p_replication.models.replica import Origin, Replica, Start
 from p2p_replication.protocol.clock import WallClock
+from p2p_replication.storage.arrivals import Arrivals
 from p2p_replication.storage.database_file import file_at_path
 from p2p_replication.storage.digests import DIGEST_SIZE, field_digests
 from p2p_replication.storage.ledger import Entry
@@ -119,6 +120,8 @@ class ReplicaDatabase:
             self._origin_numbers: dict[str, int] = {self.start: self.origin}
         #: Labels of models with new versions since somebody last asked.
         self._changed: set[str] = set()
+        #: Rows that came in, for the application's signals.
+        self.arrivals = Arrivals(alias)
         self.streams: dict[str, StreamStore] = {}
         with transaction.atomic(using=alias):
             for options in stored_models(self.connection):
@@ -142,7 +145,9 @@ class ReplicaDatabase:
                 self.vendor.end_writing(self.connection)
         except BaseException:
             self._forget_rolled_back()
+            self.arrivals.rolled_back()
             raise
+        self.arrivals.committed()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
