@@ -21,6 +21,10 @@ class CopiedReplica(StaleReplica):
     """Another replica lives with this one's identity: the worker must take a new one."""
 
 
+class ModifierFailed(P2PError):
+    """A project's modifier has raised, or returned no row; the text names the row."""
+
+
 class RowTooLarge(P2PError):
     """A row is larger than a message may be; the text names it."""
 

@@ -15,7 +15,7 @@ from p2p_replication.models.handle import check_pool_options
 from p2p_replication.registry import Options, registry
 
 #: What ``pools = [{...}]`` may say of a pool.
-POOL_KEYS = {"topic", "account", "connection_handler", "is_peer_valid"}
+POOL_KEYS = {"topic", "account", "pull", "push", "connection_handler", "is_peer_valid"}
 
 
 @register(TAG)
@@ -56,8 +56,8 @@ def _problem(pool: Mapping[str, Any]) -> str | None:
             pool["topic"],
             pool.get("account", "default"),
             None,
-            {},
-            {},
+            pool.get("pull", {}),
+            pool.get("push", {}),
             pool.get("connection_handler", "default"),
         )
         validator = pool.get("is_peer_valid", "")

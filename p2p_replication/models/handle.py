@@ -140,14 +140,19 @@ class _Barrier:
                 declaration__pool=pool, declaration__model=label, peer__state=PeerState.CONNECTED
             ).select_related("peer")
         )
-        done = [p for p in progress if p.acknowledged >= self.target and p.complete]
+        # A direction that this side has switched off has nothing to wait for.
+        gives = pool.declarations.filter(model=label).exclude(push=None).exists()
+        needed = self.target if gives else 0
+        done = [p for p in progress if p.acknowledged >= needed and p.complete]
         if len(done) >= peers:
             return None
         if len(progress) < peers:
             return f"{len(progress)} of {peers} peers are connected."
         behind = [
-            f"{p.peer} has acknowledged {p.acknowledged} of {self.target}"
-            if p.acknowledged < self.target
+            f"{p.peer} takes no rows of {label}, by its pull=None"
+            if p.acknowledged < needed and not p.gives
+            else f"{p.peer} has acknowledged {p.acknowledged} of {needed}"
+            if p.acknowledged < needed
             else f"{p.rows_behind or 'some'} rows of {p.peer} are not applied yet"
             for p in progress
             if p not in done
@@ -179,9 +184,9 @@ def sync_p2p(
         model: a ``ReplicatedModel`` or a registered model.
         topic: 6 to 99 characters; in the signaling server's default it is private to the account's user.
         account: the entry of ``P2P_REPLICATION["ACCOUNTS"]`` in whose name the worker joins.
-        pull, push: ``{"batch_size": int}``.
-        is_peer_valid: module-level function of an installed app; called with a peer's identity, refuses it by
-            returning False or raising.
+        pull, push: ``{"batch_size": int, "modifier": function}``; None switches this direction off. A modifier is a
+            module-level function of an installed app, ``row dict -> row dict, or None to refuse the row``.
+        is_peer_valid: such a function, too; called with a peer's identity, refuses it by returning False or raising.
         connection_handler: the entry of ``P2P_REPLICATION["CONNECTION_HANDLERS"]`` to use.
 
     Raises:
@@ -209,7 +214,7 @@ def declare_from_code(
     where: Mapping[str, Any] | None = None,
     pull: Mapping[str, Any] | None = {},
     push: Mapping[str, Any] | None = {},
-    is_peer_valid: Callable[..., bool] | None = None,
+    is_peer_valid: Callable[..., bool] | str | None = None,
     connection_handler: str = "default",
 ) -> PoolHandle:
     """Check and store a declaration, whose ``source`` is a call or the class that makes it at import.
@@ -222,12 +227,22 @@ def declare_from_code(
         options.model,
         topic,
         account=account,
-        pull=dict(pull or {}),
-        push=dict(push or {}),
-        is_peer_valid=dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid is not None else "",
+        pull=_stored("pull", pull),
+        push=_stored("push", push),
+        is_peer_valid=dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid else "",
         connection_handler=connection_handler,
         source=source,
     )
+
+
+def _stored(name: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a direction's options as the declaration has them."""
+    if options is None:
+        return None
+    stored = {key: value for key, value in options.items() if value is not None}
+    if "modifier" in stored:
+        stored["modifier"] = dotted_name(f"{name}.modifier", stored["modifier"])
+    return stored
 
 
 async def async_p2p(model: type[models.Model], topic: str, **options: Any) -> PoolHandle:
@@ -240,8 +255,8 @@ def declare(
     topic: str,
     *,
     account: str = "default",
-    pull: dict[str, Any],
-    push: dict[str, Any],
+    pull: dict[str, Any] | None,
+    push: dict[str, Any] | None,
     is_peer_valid: str = "",
     connection_handler: str = "default",
     source: str = "call",
@@ -270,7 +285,13 @@ def declare(
             pool=pool, model=model._meta.label, defaults={"pull": pull, "push": push, "source": source}
         )
         if not new and (declaration.pull, declaration.push, declaration.source) != (pull, push, source):
-            Declaration.objects.filter(pk=declaration.pk).update(pull=pull, push=push, source=source)
+            if (declaration.pull or {}).get("modifier") != (pull or {}).get("modifier"):
+                # What the one before has refused is to be asked for again.
+                declaration.cursors.all().delete()
+                declaration.vector = {}
+            Declaration.objects.filter(pk=declaration.pk).update(
+                pull=pull, push=push, source=source, vector=declaration.vector
+            )
     ring_doorbell()
     return PoolHandle(pool, model)
 
@@ -298,12 +319,20 @@ def check_pool_options(
         )
     if where:
         raise ConfigurationError("where= (partial replication) is not there yet. Use a topic of its own per subset.")
+    if pull is None and push is None:
+        raise ConfigurationError("pull=None and push=None: nothing would replicate. Leave one out, or use cancel().")
     for name, options in (("pull", pull), ("push", push)):
         if options is None:
-            raise ConfigurationError(f"{name}=None (one direction only) is not there yet. Leave {name} out.")
-        unknown = set(options) - {"batch_size"}
+            continue
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(f"{name}={options!r} must be a dict, or None to switch this direction off.")
+        unknown = set(options) - {"batch_size", "modifier"}
         if unknown:
-            raise ConfigurationError(f"{name}: unknown option {', '.join(sorted(unknown))}; there is: batch_size.")
+            raise ConfigurationError(
+                f"{name}: unknown option {', '.join(sorted(unknown))}; there is: batch_size, modifier."
+            )
+        if options.get("modifier") is not None:
+            dotted_name(f"{name}.modifier", options["modifier"])
         size = options.get("batch_size", 1)
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 10_000:
             raise ConfigurationError(f"{name}: batch_size={size!r} must be an integer from 1 to 10000.")

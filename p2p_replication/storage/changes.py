@@ -42,11 +42,13 @@ def read_changes(
     after: int | None,
     cursor: tuple[str, int, int] = ("", 0, 0),
     batch_size: int = 0,
+    own_claim: bool = False,
 ) -> ReadBatch:
     """Read the next batch of what ``vector`` does not cover.
 
     Args:
         after: ``seq`` of the last row of the batch before, None for the first batch: then ``cursor`` is mapped.
+        own_claim: claim only this replica's own changes: rows of others, or parts of them, may be left out.
 
     The batch carries this replica's vector only if it reaches the end of its snapshot.
     """
@@ -62,14 +64,14 @@ def read_changes(
         with contextlib.suppress(_Dirty), database.snapshot():
             return _read(
                 database, stream, declaration, vector, after, continues, batch_size or BATCH_ROWS, first,
-                cut_before_dirty=attempt == CLEAN_TRIES,
+                cut_before_dirty=attempt == CLEAN_TRIES, own_claim=own_claim,
             )  # fmt: skip
     raise AssertionError("the last attempt cuts the batch instead of giving up")
 
 
 def _read(
     database: ReplicaDatabase, stream: StreamStore, declaration: int, vector: Mapping[str, int], after: int,
-    continues: tuple[str, int] | None, limit: int, count_rest: bool, *, cut_before_dirty: bool,
+    continues: tuple[str, int] | None, limit: int, count_rest: bool, *, cut_before_dirty: bool, own_claim: bool,
 ) -> ReadBatch:  # fmt: skip
     dirty = pending_keys(database, stream) if log_is_waiting(database) else set()
     rows: list[ChangedRow] = []
@@ -107,7 +109,7 @@ def _read(
     claim = None
     if at_end:
         # Rows that wait in the log have no dot yet: the vector does not speak of them.
-        claim = vector_of(database, stream, declaration)
+        claim = own_vector(database, stream) if own_claim else vector_of(database, stream, declaration)
     rest = _count(database, stream, position) if count_rest else None
     return _batch(database, stream, after, position, rows, claim, continues, rest)
 

@@ -76,6 +76,8 @@ def _pool(pool: PoolStatus) -> Iterator[str]:
     if pool.has_live_worker:
         yield from wrapped(pool.signaling or "not known yet", "  signaling: ")
     yield from wrapped(", ".join(pool.models) or "none", "  models: ")
+    for note in pool.notes:
+        yield from wrapped(note, "  - ")
     if pool.peers:
         rows = [(p.shown, _state(p), p.rows_behind, p.unacknowledged, p.last_error or "-") for p in pool.peers]
         yield from table(("peer", "state", "behind", "unacknowledged", "last error"), rows)
