@@ -227,15 +227,15 @@ def declare_from_code(
         options.model,
         topic,
         account=account,
-        pull=_stored("pull", pull),
-        push=_stored("push", push),
+        pull=stored_direction("pull", pull),
+        push=stored_direction("push", push),
         is_peer_valid=dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid else "",
         connection_handler=connection_handler,
         source=source,
     )
 
 
-def _stored(name: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def stored_direction(name: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return a direction's options as the declaration has them."""
     if options is None:
         return None
