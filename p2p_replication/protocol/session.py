@@ -97,7 +97,7 @@ class Session(Sending):
         link.serve = None
         # Optimistic: the channel is reliable. A receiver that could not take the claim asks again, with its vector.
         link.peer_has(batch.vector)
-        link.told = joined(link.told, batch.vector)
+        link.told = joined(joined(link.told, batch.vector), batch.unclaimed)
         link.local = joined(link.local, batch.vector)
         self._tell(link)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from p2p_replication.exceptions import RowTooLarge
@@ -106,12 +107,15 @@ def _read(
             rows.append(row)
             size += row_size
             position = entry.seq
-    claim = None
+    claim, unclaimed = None, {}
     if at_end:
         # Rows that wait in the log have no dot yet: the vector does not speak of them.
-        claim = own_vector(database, stream) if own_claim else vector_of(database, stream, declaration)
+        claim = has = vector_of(database, stream, declaration)
+        if own_claim:
+            claim = own_vector(database, stream)
+            unclaimed = {origin: counter for origin, counter in has.items() if origin not in claim}
     rest = _count(database, stream, position) if count_rest else None
-    return _batch(database, stream, after, position, rows, claim, continues, rest)
+    return replace(_batch(database, stream, after, position, rows, claim, continues, rest), unclaimed=unclaimed)
 
 
 def read_push(database: ReplicaDatabase, stream: StreamStore, push_from: int, limit: int = PUSH_ROWS) -> PushBatch:

@@ -160,13 +160,14 @@ class LocalPool:
         """Return the rows that one replica could not take in yet, with the reasons."""
         return parked_rows(self._replica(alias).alias)
 
-    def assert_converged(self) -> None:
-        """Raise AssertionError, with the rows and fields that differ, unless all replicas hold the same rows."""
-        found = list(self._differences())
+    def assert_converged(self, *aliases: str) -> None:
+        """Raise AssertionError, with the rows and fields that differ, unless all replicas (or these) are equal."""
+        replicas = {alias: self._replica(alias) for alias in aliases or self.aliases}
+        found = list(_differences(replicas))
         if not found:
             return
         more = [f"... and {len(found) - LINES} more"] if len(found) > LINES else []
-        for alias in self.aliases:
+        for alias in replicas:
             if ChangeLogEntry.objects.using(alias).exists():
                 more.append(f"{alias} has changes that were not sent yet: call sync().")
             more += [
@@ -176,18 +177,19 @@ class LocalPool:
         more += self.errors[-LINES:]
         raise AssertionError("\n  ".join(["The replicas differ:", *found[:LINES], *more]))
 
-    def _differences(self) -> Iterable[str]:
-        for label in next(iter(self._replicas.values())).parts:
-            tables = {alias: replica.parts[label].stream.table for alias, replica in self._replicas.items()}
-            contents = {}
-            for alias, table in tables.items():
-                with table.connection.cursor() as cursor:
-                    cursor.execute(f"SELECT {table.key_text('t')} FROM {table.name} t", [])
-                    keys = [str(key) for (key,) in cursor.fetchall()]
-                rows = {key: dict(zip(table.names, row, strict=True)) for key, row in table.read(keys).items()}
-                contents[alias] = {table.key_to_wire(key): (key, values) for key, values in rows.items()}
-            for wire in dict.fromkeys(key for rows in contents.values() for key in rows):
-                yield from _differing(label, tables, {a: rows.get(wire) for a, rows in contents.items()})
+
+def _differences(replicas: Mapping[str, LocalReplica]) -> Iterable[str]:
+    for label in next(iter(replicas.values())).parts:
+        tables = {alias: replica.database.streams[label].table for alias, replica in replicas.items()}
+        contents = {}
+        for alias, table in tables.items():
+            with table.connection.cursor() as cursor:
+                cursor.execute(f"SELECT {table.key_text('t')} FROM {table.name} t", [])
+                keys = [str(key) for (key,) in cursor.fetchall()]
+            rows = {key: dict(zip(table.names, row, strict=True)) for key, row in table.read(keys).items()}
+            contents[alias] = {table.key_to_wire(key): (key, values) for key, values in rows.items()}
+        for wire in dict.fromkeys(key for rows in contents.values() for key in rows):
+            yield from _differing(label, tables, {a: rows.get(wire) for a, rows in contents.items()})
 
 
 def _differing(label: str, tables: Mapping[str, Any], rows: Mapping[str, tuple[str, Any] | None]) -> Iterable[str]:

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from p2p_replication.protocol import effects as fx
+from p2p_replication.protocol.changes import ReadBatch
 from p2p_replication.protocol.messages import Ack, Changes, Request, State
 from p2p_replication.protocol.model_link import ModelLink
-from tests.protocol.raw_peer import OFFER, RawPeer, row
+from tests.protocol.raw_peer import OFFER, RawPeer, row, some_rows
 
 COMBINATIONS = [
     (ours, theirs) for ours, theirs in product(product((True, False), repeat=2), repeat=2) if any(ours) and any(theirs)
@@ -92,3 +93,17 @@ def test_who_takes_nothing_pushes_as_ever() -> None:
     peer.session.local_changed("m", {"us": 6})
     peer.look()
     assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
+
+
+def test_what_is_not_claimed_is_told_once() -> None:
+    """A modifier may have left out some of it: the peer, which lacks it after its pull, must not be called again."""
+    peer = met()
+    peer.say(Request("m", 1, {}, "", 0, 0))
+    peer.session.local_changed("m", {"us": 5, "other": 3})
+    batch = ReadBatch("us", 0, 0, some_rows(0), 0, {"us": 5}, unclaimed={"other": 3})
+    peer.session.changes_read("m", 1, batch)
+    peer.tick(0.1)
+    assert peer.heard(State) == []
+    peer.session.local_changed("m", {"us": 5, "other": 4})
+    peer.tick(0.1)
+    assert peer.heard(State) == [State("m", {"other": 4})]
