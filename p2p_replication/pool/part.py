@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2p_replication.pool.modifiers import Modifier
 from p2p_replication.protocol import effects as fx
@@ -15,7 +15,7 @@ from p2p_replication.storage.applier import Applied, apply_changes
 from p2p_replication.storage.changes import PUSH_ROWS, read_changes, read_push
 from p2p_replication.storage.content_digests import read_digest
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
-from p2p_replication.storage.vectors import cursor_of, expect_whole, vector_of
+from p2p_replication.storage.vectors import cursor_of, expect_whole, own_vector, vector_of
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,14 @@ class Part:
         batch = read_changes(
             self.database, self.stream, self.declaration, wish.vector,
             after=wish.after, cursor=(wish.cursor_start, wish.cursor_seq, wish.cursor_snapshot),
-            batch_size=wish.batch_size, own_claim=not self.is_whole,
+            batch_size=wish.batch_size,
         )  # fmt: skip
+        if not self.is_whole and batch.vector is not None:
+            # Of what others have made, rows or parts of them may be left out: these have to say themselves who has it.
+            own = own_vector(self.database, self.stream).keys()
+            claim = {origin: counter for origin, counter in batch.vector.items() if origin in own}
+            rest = {origin: counter for origin, counter in batch.vector.items() if origin not in own}
+            batch = replace(batch, vector=claim, unclaimed=rest)
         return self.push_modifier.read(self.stream.table, batch, peer) if self.push_modifier is not None else batch
 
     def read_push(self, peer: str, push_from: int) -> PushBatch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from p2p_replication.exceptions import RowTooLarge
@@ -43,13 +42,11 @@ def read_changes(
     after: int | None,
     cursor: tuple[str, int, int] = ("", 0, 0),
     batch_size: int = 0,
-    own_claim: bool = False,
 ) -> ReadBatch:
     """Read the next batch of what ``vector`` does not cover.
 
     Args:
         after: ``seq`` of the last row of the batch before, None for the first batch: then ``cursor`` is mapped.
-        own_claim: claim only this replica's own changes: rows of others, or parts of them, may be left out.
 
     The batch carries this replica's vector only if it reaches the end of its snapshot.
     """
@@ -65,14 +62,14 @@ def read_changes(
         with contextlib.suppress(_Dirty), database.snapshot():
             return _read(
                 database, stream, declaration, vector, after, continues, batch_size or BATCH_ROWS, first,
-                cut_before_dirty=attempt == CLEAN_TRIES, own_claim=own_claim,
+                cut_before_dirty=attempt == CLEAN_TRIES,
             )  # fmt: skip
     raise AssertionError("the last attempt cuts the batch instead of giving up")
 
 
 def _read(
     database: ReplicaDatabase, stream: StreamStore, declaration: int, vector: Mapping[str, int], after: int,
-    continues: tuple[str, int] | None, limit: int, count_rest: bool, *, cut_before_dirty: bool, own_claim: bool,
+    continues: tuple[str, int] | None, limit: int, count_rest: bool, *, cut_before_dirty: bool,
 ) -> ReadBatch:  # fmt: skip
     dirty = pending_keys(database, stream) if log_is_waiting(database) else set()
     rows: list[ChangedRow] = []
@@ -107,15 +104,12 @@ def _read(
             rows.append(row)
             size += row_size
             position = entry.seq
-    claim, unclaimed = None, {}
+    claim = None
     if at_end:
         # Rows that wait in the log have no dot yet: the vector does not speak of them.
-        claim = has = vector_of(database, stream, declaration)
-        if own_claim:
-            claim = own_vector(database, stream)
-            unclaimed = {origin: counter for origin, counter in has.items() if origin not in claim}
+        claim = vector_of(database, stream, declaration)
     rest = _count(database, stream, position) if count_rest else None
-    return replace(_batch(database, stream, after, position, rows, claim, continues, rest), unclaimed=unclaimed)
+    return _batch(database, stream, after, position, rows, claim, continues, rest)
 
 
 def read_push(database: ReplicaDatabase, stream: StreamStore, push_from: int, limit: int = PUSH_ROWS) -> PushBatch:
