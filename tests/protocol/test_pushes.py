@@ -114,7 +114,7 @@ def test_a_pull_that_begins_while_a_push_is_on_its_way_brings_what_waits():
     assert not peer.wanted(fx.ReadPush)
     peer.read(2, vector={"us": 7}, round=2)
     assert not peer.wanted(fx.ReadPush)
-    assert peer.session.links["m"].to_announce(peer.session.config.start, "peer") == {}
+    assert peer.session.links["m"].to_announce("peer") == {}
 
 
 def test_too_many_changes_for_a_push_are_announced():
