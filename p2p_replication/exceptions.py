@@ -25,6 +25,10 @@ class FilterChanged(P2PError):
     """A declaration has another filter than the connection was opened with: it has to be opened anew."""
 
 
+class ModifierFailed(P2PError):
+    """A project's modifier has raised, or returned no row; the text names the row."""
+
+
 class RowTooLarge(P2PError):
     """A row is larger than a message may be; the text names it."""
 

@@ -28,6 +28,8 @@ class ModelReplication:
     merge: Mapping[str, Any] = {}
     #: Topics (or ``dict(topic=..., account=...)``) that the model is declared in without a call of ``sync_p2p()``.
     pools: Sequence[str | Mapping[str, Any]] = ()
+    #: Send the model's ``post_save`` and ``post_delete`` also for rows that come in from peers.
+    signals: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Options:
     exclude: frozenset[str] = frozenset()
     merge: Mapping[str, FieldMerge] = field(default_factory=dict)
     pools: tuple[Mapping[str, Any], ...] = ()
+    signals: bool = False
     source: str = ""
     #: Of the automatic table of a many-to-many field: its two foreign keys, which together are a row's key.
     ends: tuple[models.ForeignKey[Any, Any], ...] = ()
@@ -190,6 +193,7 @@ def _options(model: type[models.Model], replication: type) -> Options:
         exclude=exclude & own,
         merge=_merges(model, exclude & own, getattr(replication, "merge", {})),
         pools=pools,
+        signals=bool(getattr(replication, "signals", False)),
         source=f"{replication.__module__}.{replication.__qualname__}",
     )
 

@@ -139,6 +139,8 @@ def declare(monkeypatch: pytest.MonkeyPatch, *pools: dict[str, Any], model: Any 
         ({"account": "default"}, "it names no topic"),
         ({"topic": "field-team", "acount": "x"}, "unknown option acount"),
         ({"topic": "field-team", "where": {"titel": 1}}, "where: titel: titel is no field of it"),
+        ({"topic": "field-team", "pull": {"modifier": "no.such.function"}}, "no.such.function can't be imported"),
+        ({"topic": "field-team", "pull": None, "push": None}, "nothing would replicate"),
         ({"topic": "field-team", "is_peer_valid": refuse_all}, "must be the dotted path"),
         ({"topic": "field-team", "is_peer_valid": "no.such.function"}, "no.such.function can't be imported"),
     ],

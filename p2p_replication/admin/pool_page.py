@@ -47,6 +47,10 @@ class ModelLine:
     waiting: str
     #: Writes are not captured reliably until the triggers are renewed.
     has_gap: bool
+    #: Empty if rows go both ways.
+    direction: str
+    #: What modifiers have refused.
+    refusals: list[str]
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ def _model_lines(declarations: list[Declaration], streams: dict[str, Stream]) ->
                 parked=parked.get(number_of, 0),
                 waiting=number(waiting[number_of]) + (more if waiting[number_of] else ""),
                 has_gap=stream is None or number_of in gaps,
+                direction=declaration.direction,
+                refusals=declaration.refusals(),
             )
         )
     return found

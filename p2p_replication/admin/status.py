@@ -5,7 +5,7 @@ Everything the worker wrote holds only while its lease is fresh: a worker that w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ def peer_status(peer: Peer, live: bool) -> Status:
             return Status("off", _("gone"))
 
 
-def sync_status(peer: Peer, live: bool, progress: Iterable[PeerProgress], last_own: Mapping[int, int]) -> Status:
+def sync_status(peer: Peer, live: bool, progress: Sequence[PeerProgress], last_own: Mapping[int, int]) -> Status:
     """Say whether both sides have all of each other's changes.
 
     Args:
@@ -66,7 +66,8 @@ def sync_status(peer: Peer, live: bool, progress: Iterable[PeerProgress], last_o
     acknowledged = {item.declaration_id: item.acknowledged for item in progress}
     if not peer.in_sync or acknowledged.keys() < last_own.keys():
         return Status("busy", _("catching up"))
-    if any(acknowledged[declaration] < last for declaration, last in last_own.items()):
+    given = {item.declaration_id for item in progress if item.gives}
+    if any(acknowledged[declaration] < last for declaration, last in last_own.items() if declaration in given):
         return Status("busy", _("has not confirmed our last changes"))
     return Status("good", _("in sync"))
 

@@ -16,7 +16,7 @@ from p2p_replication.models.where import canonical_where
 from p2p_replication.registry import Options, registry
 
 #: What ``pools = [{...}]`` may say of a pool.
-POOL_KEYS = {"topic", "account", "connection_handler", "is_peer_valid", "where"}
+POOL_KEYS = {"topic", "account", "where", "pull", "push", "connection_handler", "is_peer_valid"}
 
 
 @register(TAG)
@@ -56,8 +56,8 @@ def _problem(options: Options, pool: Mapping[str, Any]) -> str | None:
         check_pool_options(
             pool["topic"],
             pool.get("account", "default"),
-            {},
-            {},
+            pool.get("pull", {}),
+            pool.get("push", {}),
             pool.get("connection_handler", "default"),
         )
         canonical_where(options, pool.get("where"))

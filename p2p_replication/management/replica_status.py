@@ -67,6 +67,8 @@ class PoolStatus:
     peers: list[PeerStatus]
     #: Errors of the last hour, newest first.
     errors: list[ErrorStatus]
+    #: What is particular about models: one direction only, rows that modifiers have refused.
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,12 @@ def _pool(pool: Pool, database: str) -> PoolStatus:
         {d.model: str(RowFilter.parse(d.filter_text)) for d in declarations if d.filter_text},
         [_peer(peer, live, declarations, database) for peer in pool.peers.order_by("name", "replica_id")],
         [ErrorStatus(error.at, error.count, error.replica_id, error.text) for error in errors[:SHOWN_ERRORS]],
+        [
+            f"{declaration.model}: {text}"
+            for declaration in declarations
+            for text in (declaration.direction, *declaration.refusals())
+            if text
+        ],
     )
 
 
@@ -157,6 +165,8 @@ def _unacknowledged(peer: Peer, declaration: Declaration, database: str) -> int:
     if stream is None:
         return 0
     progress = PeerProgress.objects.using(database).filter(peer=peer, declaration=declaration).first()
+    if progress is not None and not progress.gives:
+        return 0
     acknowledged = progress.acknowledged if progress is not None else 0
     # An own counter above n implies a seq above n, which is indexed.
     rows = LedgerEntry.objects.using(database).filter(

@@ -11,11 +11,14 @@ from django.utils.module_loading import import_string
 from p2p_replication.exceptions import ConfigurationError
 
 
-def dotted_name(option: str, function: Callable[..., Any]) -> str:
-    """Return ``module.name`` of a module-level function of an installed app.
+def dotted_name(option: str, function: Callable[..., Any] | str) -> str:
+    """Return ``module.name`` of a module-level function of an installed app, given as itself or by this name.
 
     Raises ConfigurationError for anything that another process could not import.
     """
+    if isinstance(function, str):
+        resolve(function)
+        return function
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None)
     reason = None

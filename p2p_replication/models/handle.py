@@ -157,9 +157,13 @@ class _Barrier:
 
     def _behind(self, progress: PeerProgress) -> str:
         """Say what a peer, or this replica, still lacks of one model; nothing if there is nothing."""
-        target, peer = self.targets[progress.declaration.model], progress.peer
-        if progress.acknowledged < target:
-            return f"{peer} has acknowledged {progress.acknowledged} of {target}"
+        declaration, peer = progress.declaration, progress.peer
+        # A direction that this side has switched off has nothing to wait for.
+        needed = self.targets[declaration.model] if declaration.push is not None else 0
+        if progress.acknowledged < needed and not progress.gives:
+            return f"{peer} takes no rows of {declaration.model}, by its pull=None"
+        if progress.acknowledged < needed:
+            return f"{peer} has acknowledged {progress.acknowledged} of {needed}"
         return "" if progress.complete else f"{progress.rows_behind or 'some'} rows of {peer} are not applied yet"
 
 
@@ -189,9 +193,9 @@ def sync_p2p(
         account: the entry of ``P2P_REPLICATION["ACCOUNTS"]`` in whose name the worker joins.
         where: lookups over the model's own fields, ``{"region": "north", "stars__gte": 3}``: only rows that match all
             of them replicate. All members must give the same filter. Another one begins the pool anew.
-        pull, push: ``{"batch_size": int}``.
-        is_peer_valid: module-level function of an installed app; called with a peer's identity, refuses it by
-            returning False or raising.
+        pull, push: ``{"batch_size": int, "modifier": function}``; None switches this direction off. A modifier is a
+            module-level function of an installed app, ``row dict -> row dict, or None to refuse the row``.
+        is_peer_valid: such a function, too; called with a peer's identity, refuses it by returning False or raising.
         connection_handler: the entry of ``P2P_REPLICATION["CONNECTION_HANDLERS"]`` to use.
 
     Raises:
@@ -219,7 +223,7 @@ def declare_from_code(
     where: Mapping[str, Any] | None = None,
     pull: Mapping[str, Any] | None = {},
     push: Mapping[str, Any] | None = {},
-    is_peer_valid: Callable[..., bool] | None = None,
+    is_peer_valid: Callable[..., bool] | str | None = None,
     connection_handler: str = "default",
 ) -> PoolHandle:
     """Check and store a declaration, whose ``source`` is a call or the class that makes it at import.
@@ -233,12 +237,22 @@ def declare_from_code(
         topic,
         account=account,
         where=canonical_where(options, where),
-        pull=dict(pull or {}),
-        push=dict(push or {}),
-        is_peer_valid=dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid is not None else "",
+        pull=stored_direction("pull", pull),
+        push=stored_direction("push", push),
+        is_peer_valid=dotted_name("is_peer_valid", is_peer_valid) if is_peer_valid else "",
         connection_handler=connection_handler,
         source=source,
     )
+
+
+def stored_direction(name: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a direction's options as the declaration has them."""
+    if options is None:
+        return None
+    stored = {key: value for key, value in options.items() if value is not None}
+    if "modifier" in stored:
+        stored["modifier"] = dotted_name(f"{name}.modifier", stored["modifier"])
+    return stored
 
 
 async def async_p2p(model: type[models.Model], topic: str, **options: Any) -> PoolHandle:
@@ -252,8 +266,8 @@ def declare(
     *,
     account: str = "default",
     where: str = "",
-    pull: dict[str, Any],
-    push: dict[str, Any],
+    pull: dict[str, Any] | None,
+    push: dict[str, Any] | None,
     is_peer_valid: str = "",
     connection_handler: str = "default",
     source: str = "call",
@@ -285,7 +299,13 @@ def declare(
         )
         stored = (declaration.pull, declaration.push, declaration.source, declaration.comes_with)
         if not new and stored != (pull, push, source, ""):
-            Declaration.objects.filter(pk=declaration.pk).update(pull=pull, push=push, source=source, comes_with="")
+            if (declaration.pull or {}).get("modifier") != (pull or {}).get("modifier"):
+                # What the one before has refused is to be asked for again.
+                declaration.cursors.all().delete()
+                declaration.vector = {}
+            Declaration.objects.filter(pk=declaration.pk).update(
+                pull=pull, push=push, source=source, vector=declaration.vector, comes_with=""
+            )
         if not new and declaration.filter_text != where:
             change_filter(declaration, where)
         settle_companions(pool)
@@ -313,12 +333,20 @@ def check_pool_options(
             f"connection_handler={connection_handler!r} is not in {SETTING_NAME}['CONNECTION_HANDLERS'], "
             f"which has: {', '.join(app_settings.CONNECTION_HANDLERS)}."
         )
+    if pull is None and push is None:
+        raise ConfigurationError("pull=None and push=None: nothing would replicate. Leave one out, or use cancel().")
     for name, options in (("pull", pull), ("push", push)):
         if options is None:
-            raise ConfigurationError(f"{name}=None (one direction only) is not there yet. Leave {name} out.")
-        unknown = set(options) - {"batch_size"}
+            continue
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(f"{name}={options!r} must be a dict, or None to switch this direction off.")
+        unknown = set(options) - {"batch_size", "modifier"}
         if unknown:
-            raise ConfigurationError(f"{name}: unknown option {', '.join(sorted(unknown))}; there is: batch_size.")
+            raise ConfigurationError(
+                f"{name}: unknown option {', '.join(sorted(unknown))}; there is: batch_size, modifier."
+            )
+        if options.get("modifier") is not None:
+            dotted_name(f"{name}.modifier", options["modifier"])
         size = options.get("batch_size", 1)
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 10_000:
             raise ConfigurationError(f"{name}: batch_size={size!r} must be an integer from 1 to 10000.")

@@ -106,6 +106,18 @@ class ChangeLogEntry(ReplicaState):
         return f"{self.pk}: {Operation(self.operation).label} {self.stream}/{self.key}"
 
 
+class LocalWrite(ReplicaState):
+    """An update made inside ``local_writes()`` while capture was absent: reconciliation takes it for nobody's edit."""
+
+    stream = models.IntegerField()
+    key = models.TextField()
+    #: Names of the columns that were written.
+    columns = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"{self.stream}/{self.key}: {', '.join(self.columns)}"
+
+
 class EntryStatus(models.IntegerChoices):
     PRESENT = 0, "in the table"
     DELETED = 1, "deleted"

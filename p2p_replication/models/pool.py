@@ -92,6 +92,11 @@ class Declaration(ReplicaState):
     #: Since when there are rows from pools with another filter, whose versions this one's vector may never speak of.
     takes_over_since = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    #: How often modifiers have refused a row, and the last one: ``{"key": str, "peer": replica id, "at": ISO time}``.
+    refused_in = models.BigIntegerField(default=0)
+    refused_out = models.BigIntegerField(default=0)
+    last_refused_in = models.JSONField(default=dict)
+    last_refused_out = models.JSONField(default=dict)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["pool", "model"], name="p2p_declaration_key")]
@@ -103,6 +108,24 @@ class Declaration(ReplicaState):
     def filter_text(self) -> str:
         """The canonical text of the filter, empty if there is none."""
         return self.where if isinstance(self.where, str) else ""
+
+    @property
+    def direction(self) -> str:
+        """A word for people on which way rows go: empty if both ways."""
+        return "push only" if self.pull is None else "pull only" if self.push is None else ""
+
+    def refusals(self) -> list[str]:
+        """Say for people what modifiers have refused: how often, and the last row."""
+        found = []
+        for name, count, last in (
+            ("pull.modifier", self.refused_in, self.last_refused_in),
+            ("push.modifier", self.refused_out, self.last_refused_out),
+        ):
+            if count:
+                peer, way = str(last.get("peer", ""))[:8], "of" if name == "pull.modifier" else "for"
+                at = str(last.get("at", "")).replace("T", " ")[:16]
+                found.append(f"{name} has refused {count} rows, the last one {last.get('key')} {way} {peer}, {at} UTC")
+        return found
 
 
 class PullCursor(ReplicaState):
@@ -120,6 +143,8 @@ class PullCursor(ReplicaState):
     broken_since = models.DateTimeField(null=True)
     #: Rows were taken from a pull that has not reached its end: the vector does not speak of them yet.
     unfinished_since = models.DateTimeField(null=True)
+    #: The sender has given all that it had, up to here; else a modifier of its may have left something out.
+    whole = models.BooleanField(default=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["declaration", "replica_id"], name="p2p_cursor_key")]
@@ -190,6 +215,8 @@ class PeerProgress(ReplicaState):
     rows_behind = models.BigIntegerField(default=0)
     #: Everything the peer announced is applied here.
     complete = models.BooleanField(default=False)
+    #: Whether this replica gives the peer rows: else there is nothing that it could acknowledge.
+    gives = models.BooleanField(default=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["peer", "declaration"], name="p2p_progress_key")]

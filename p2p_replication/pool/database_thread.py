@@ -54,6 +54,8 @@ class DatabaseThread:
                 # Told from here, not by the caller, who may have been cancelled meanwhile.
                 if self.database is not None and (changed := self.database.take_changed()):
                     loop.call_soon_threadsafe(self._on_changed, changed)
+                if self.database is not None:
+                    self.database.arrivals.tell()
 
         return await loop.run_in_executor(self._executor, call)
 

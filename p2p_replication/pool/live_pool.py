@@ -213,6 +213,9 @@ class LivePool:
             if not valid:
                 raise PeerRefused("is_peer_valid refuses the peer")
         self.reporter.rows.name_origin(hello.start, hello.replica)
+        for offer in hello.models:
+            if (part := self.parts.get(offer.label)) is not None:
+                part.meet(hello.replica, offer)
 
     async def _meet_copy(self, replicator: Replicator, hello: Hello) -> None:
         """Nobody but this database and its copies holds the key: one of the two has to take a new identity.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from p2p_replication.protocol.messages import Digest, ModelOffer
+from p2p_replication.pool.modifiers import Modifier
+from p2p_replication.protocol import effects as fx
+from p2p_replication.protocol.changes import PushBatch, ReadBatch
+from p2p_replication.protocol.messages import Changes, Digest, ModelOffer
 from p2p_replication.protocol.version_vector import Vector
-from p2p_replication.storage.changes import PUSH_ROWS
+from p2p_replication.storage.applier import Applied, apply_changes
+from p2p_replication.storage.changes import PUSH_ROWS, read_changes, read_push
 from p2p_replication.storage.content_digests import read_digest
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.subsets import EVERYTHING, Subset
-from p2p_replication.storage.vectors import cursor_of, vector_of
+from p2p_replication.storage.vectors import cursor_of, expect_whole, own_vector, vector_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,20 @@ class Part:
     push_rows: int = PUSH_ROWS
     #: The rows that the pool is about.
     subset: Subset = EVERYTHING
+    #: Which directions are on.
+    pulls: bool = True
+    pushes: bool = True
+    pull_modifier: Modifier | None = None
+    push_modifier: Modifier | None = None
+
+    @property
+    def modifiers(self) -> list[Modifier]:
+        return [modifier for modifier in (self.pull_modifier, self.push_modifier) if modifier is not None]
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether this replica gives all that it has, and has all that it was given: no modifier is at work."""
+        return not self.modifiers
 
     def offer(self) -> ModelOffer:
         """Return what a HELLO says of the model. The field without a name stands for the key."""
@@ -35,7 +53,47 @@ class Part:
         merges = {name: merge.name for name, merge in self.stream.merges.items()}
         row_filter = self.subset.filter
         filter_text = row_filter.text if row_filter is not None else ""
-        return ModelOffer(self.stream.label, {"": table.key.wire_type, **kinds}, merges, filter_text)
+        return ModelOffer(
+            self.stream.label, {"": table.key.wire_type, **kinds}, merges, filter_text,
+            pulls=self.pulls, pushes=self.pushes, whole=self.is_whole,
+        )  # fmt: skip
+
+    def read(self, peer: str, wish: fx.ReadChanges) -> ReadBatch:
+        """Read a batch for a peer's pull. In the database thread.
+
+        Raises RowTooLarge, and ModifierFailed.
+        """
+        batch = read_changes(
+            self.database, self.stream, self.declaration, wish.vector,
+            after=wish.after, cursor=(wish.cursor_start, wish.cursor_seq, wish.cursor_snapshot),
+            batch_size=wish.batch_size, subset=self.subset,
+        )  # fmt: skip
+        if not self.is_whole and batch.vector is not None:
+            # Of what others have made, rows or parts of them may be left out: these have to say themselves who has it.
+            own = own_vector(self.database, self.stream).keys()
+            claim = {origin: counter for origin, counter in batch.vector.items() if origin in own}
+            rest = {origin: counter for origin, counter in batch.vector.items() if origin not in own}
+            batch = replace(batch, vector=claim, unclaimed=rest)
+        return self.push_modifier.read(self.stream.table, batch, peer) if self.push_modifier is not None else batch
+
+    def read_push(self, peer: str, push_from: int) -> PushBatch:
+        """Read own changes to be pushed. In the database thread. Raises as ``read`` does."""
+        batch = read_push(self.database, self.stream, push_from, self.push_rows, self.subset)
+        return self.push_modifier.push(self.stream.table, batch, peer) if self.push_modifier is not None else batch
+
+    def apply(self, peer: str, changes: Changes) -> Applied:
+        """Apply a peer's batch. In the database thread.
+
+        Raises RemoteProtocolError, and ModifierFailed.
+        """
+        if self.pull_modifier is not None:
+            changes = self.pull_modifier.changes(self.stream.table, changes, peer)
+        return apply_changes(self.database, self.stream, self.declaration, peer, changes, self.subset)
+
+    def meet(self, peer: str, offer: ModelOffer) -> None:
+        """Take note of what a peer offers. In the database thread, before the first pull."""
+        if self.pulls and offer.pushes:
+            expect_whole(self.database, self.declaration, peer, offer.whole)
 
     def vector(self) -> Vector:
         """Return this replica's version vector. In the database thread."""

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from p2p_replication.models.pool import Declaration, Peer, PeerProgress, PeerState, Pool, PoolError
 from p2p_replication.models.replica import Origin
+from p2p_replication.pool.modifiers import Refusals
 from p2p_replication.protocol.version_vector import Vector
 
 #: The same error again within this time only counts up.
@@ -28,6 +29,7 @@ class ModelReport:
     confirmed: Vector
     rows_behind: int
     complete: bool
+    gives: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,17 @@ class PeerRows:
                     "confirmed": model.confirmed,
                     "rows_behind": model.rows_behind,
                     "complete": model.complete,
+                    "gives": model.gives,
                 },
             )
+
+    def write_refused(self, declaration: int, inwards: bool, refused: Refusals) -> None:
+        """Count rows that a modifier has refused, and keep the last one's key."""
+        counted, last = ("refused_in", "last_refused_in") if inwards else ("refused_out", "last_refused_out")
+        at = refused.at.isoformat() if refused.at is not None else ""
+        Declaration.objects.using(self.alias).filter(pk=declaration).update(
+            **{counted: F(counted) + refused.count, last: {"key": refused.key, "peer": refused.peer, "at": at}}
+        )
 
     def write_error(self, text: str, replica_id: str = "", count: int = 1) -> None:
         """Keep an error for people."""

@@ -8,17 +8,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from p2p_replication.exceptions import ConnectionClosed, RowTooLarge
-from p2p_replication.pool.part import Part
+from p2p_replication.exceptions import ConnectionClosed, ModifierFailed, RowTooLarge
 from p2p_replication.pool.peer_digests import PeerDigests
 from p2p_replication.protocol import effects as fx
-from p2p_replication.protocol.changes import ReadBatch
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.introduction import SessionConfig
 from p2p_replication.protocol.phases import Phase
 from p2p_replication.protocol.session import Session
-from p2p_replication.storage.applier import apply_changes
-from p2p_replication.storage.changes import read_changes, read_push
 from p2p_replication.transport.base import Connection
 
 if TYPE_CHECKING:
@@ -176,32 +172,17 @@ class Replicator:
     async def _read_changes(self, effect: fx.ReadChanges) -> None:
         part = self.pool.parts[effect.model]
         try:
-            batch = await self._read(part, effect)
-        except RowTooLarge as error:
+            batch = await self.pool.thread.run(part.read, self.peer_id, effect)
+        except (RowTooLarge, ModifierFailed) as error:
             self.session.refuse_model(effect.model, f"{effect.model}: {error}")
             return
         self.session.changes_read(effect.model, effect.round, batch)
 
-    async def _read(self, part: Part, effect: fx.ReadChanges) -> ReadBatch:
-        return await self.pool.thread.run(
-            read_changes,
-            part.database,
-            part.stream,
-            part.declaration,
-            effect.vector,
-            after=effect.after,
-            cursor=(effect.cursor_start, effect.cursor_seq, effect.cursor_snapshot),
-            batch_size=effect.batch_size,
-            subset=part.subset,
-        )
-
     async def _read_push(self, effect: fx.ReadPush) -> None:
         part = self.pool.parts[effect.model]
         try:
-            batch = await self.pool.thread.run(
-                read_push, part.database, part.stream, effect.push_from, part.push_rows, part.subset
-            )
-        except RowTooLarge as error:
+            batch = await self.pool.thread.run(part.read_push, self.peer_id, effect.push_from)
+        except (RowTooLarge, ModifierFailed) as error:
             self.session.refuse_model(effect.model, f"{effect.model}: {error}")
             return
         self.session.push_read(effect.model, batch)
@@ -210,9 +191,11 @@ class Replicator:
         changes = effect.changes
         part = self.pool.parts[changes.model]
         try:
-            applied = await self.pool.thread.run(
-                apply_changes, part.database, part.stream, part.declaration, self.peer_id, changes, part.subset
-            )
+            applied = await self.pool.thread.run(part.apply, self.peer_id, changes)
+        except ModifierFailed as error:
+            self.session.refuse_model(changes.model, f"{changes.model}: {error}")
+            self.session.changes_applied(changes, {}, False, time.monotonic())
+            return
         except RemoteProtocolError as error:
             self.session.close(f"the peer broke the protocol: {error}", code="protocol", is_error=True)
             return

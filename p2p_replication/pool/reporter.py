@@ -85,7 +85,8 @@ class PoolReporter:
         state = [(report.replica_id, report.connected_at, report.models) for report in reports]
         moved = any(report.rows_in or report.rows_out for report in reports)
         self._totals = {r: totals for r, totals in self._totals.items() if r in replicators}
-        if errors or moved or ended or state != self._written:
+        refused = any(modifier.refused.count for part in self._parts.values() for modifier in part.modifiers)
+        if errors or moved or ended or refused or state != self._written:
             await self._thread.run(self._write, errors, ended, reports)
             self._written = state
 
@@ -102,6 +103,7 @@ class PoolReporter:
                 dict(link.confirmed),
                 link.remaining if link.pulling else int(not link.complete),
                 link.complete,
+                link.gives,
             )
             for label, link in session.links.items()
         )
@@ -121,6 +123,11 @@ class PoolReporter:
         with database_of(self._parts).writing():
             for (text, peer), count in errors.items():
                 self.rows.write_error(text, peer, count)
+            for part in self._parts.values():
+                for modifier in part.modifiers:
+                    if modifier.refused.count:
+                        refused = modifier.take_refused()
+                        self.rows.write_refused(part.declaration, modifier is part.pull_modifier, refused)
             self.rows.add(ended)
             self.rows.write(
                 [

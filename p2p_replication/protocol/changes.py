@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from msgspec.msgpack import Ext
@@ -51,6 +51,8 @@ class ReadBatch:
     remaining: int | None = None
     #: The last sequence number given in the snapshot.
     snapshot: int = 0
+    #: What the sender has beyond what it claims: the peer has been given of it what it gets, and is not told again.
+    unclaimed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

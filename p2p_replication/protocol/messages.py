@@ -30,6 +30,11 @@ class ModelOffer(Message, frozen=True):
     merge: dict[str, str] = {}
     #: The canonical filter; equal filters are equal strings.
     filter: str = ""
+    #: Its sender takes rows from others, and gives rows to others.
+    pulls: bool = True
+    pushes: bool = True
+    #: Its sender gives all that it has; if not (a modifier may refuse rows), it claims its own changes only.
+    whole: bool = True
 
 
 class Hello(Message, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from p2p_replication.protocol.messages import ModelOffer
 from p2p_replication.protocol.version_vector import Vector, beyond, covers, joined
 
 
@@ -27,6 +28,9 @@ class ModelLink:
     """One model between this replica and one peer."""
 
     label: str
+    #: Whether this replica takes rows from this peer, and gives it any.
+    takes: bool = True
+    gives: bool = True
     #: What this replica has, as of the last word from storage.
     local: Vector = field(default_factory=dict)
     #: What the peer has, as far as it said or was sent; None until its first REQUEST.
@@ -58,12 +62,19 @@ class ModelLink:
     rows_in: int = 0
     rows_out: int = 0
 
+    @classmethod
+    def between(cls, ours: ModelOffer, theirs: ModelOffer) -> ModelLink:
+        """Make the link of two offers: rows go from who pushes to who pulls."""
+        return cls(ours.label, ours.pulls and theirs.pushes, ours.pushes and theirs.pulls)
+
     def lacks_announced(self) -> bool:
-        return not covers(self.local, self.announced)
+        return self.takes and not covers(self.local, self.announced)
 
     @property
     def complete(self) -> bool:
         """Everything the peer announced is applied here."""
+        if not self.takes:
+            return True
         return self.pulled_once and not self.pulling and not self.applying and not self.lacks_announced()
 
     def to_announce(self, peer_start: str) -> Vector:
@@ -73,6 +84,8 @@ class ModelLink:
         word that they have arrived.
         """
         untold = beyond(self.local, self.told)
+        if not self.gives:
+            untold = {origin: counter for origin, counter in untold.items() if origin == peer_start}
         had = {origin: counter for origin, counter in (self.peer or {}).items() if origin != peer_start}
         return beyond(untold, had)
 

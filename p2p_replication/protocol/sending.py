@@ -27,10 +27,10 @@ class Sending(DigestExchange):
         One push is on its way at a time: what is written meanwhile goes in the next one, together, and a slow peer
         has no backlog of small batches.
         """
-        if link.serve is not None or link.peer is None:
+        if link.serve is not None or (link.peer is None and link.gives):
             return  # Its pull will end with our vector, or has yet to come.
-        has = link.peer.get(self.config.start, 0)
-        if link.local.get(self.config.start, 0) > has and not link.push_under_way:
+        has = (link.peer or {}).get(self.config.start, 0)
+        if link.gives and link.local.get(self.config.start, 0) > has and not link.push_under_way:
             if self._credit.has_room and not link.push_refused:
                 link.pushing = True
                 self._effects.append(fx.ReadPush(link.label, has))

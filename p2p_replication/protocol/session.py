@@ -66,7 +66,7 @@ class Session(Sending):
     def pull(self, model: str, vector: Vector, cursor: tuple[str, int, int], now: float) -> None:
         """Ask the peer for what it has in a model, from a durable cursor ``(start, seq, snapshot)`` on."""
         link = self.links.get(model)
-        if link is None or self.phase is not Phase.OPEN:
+        if link is None or not link.takes or self.phase is not Phase.OPEN:
             return
         link.round += 1
         link.pulling, link.wanted = True, False
@@ -97,7 +97,7 @@ class Session(Sending):
         link.serve = None
         # Optimistic: the channel is reliable. A receiver that could not take the claim asks again, with its vector.
         link.peer_has(batch.vector)
-        link.told = joined(link.told, batch.vector)
+        link.told = joined(joined(link.told, batch.vector), batch.unclaimed)
         link.local = joined(link.local, batch.vector)
         self._tell(link)
 
@@ -204,7 +204,7 @@ class Session(Sending):
                     self.left_out[offer.label] = reason
                     self._effects.append(fx.PeerError(reason, offer.label))
                 else:
-                    self.links[offer.label] = ModelLink(offer.label)
+                    self.links[offer.label] = ModelLink.between(offer, theirs[offer.label])
         super()._introduced(peer)
 
     def _refused(self, model: str, text: str) -> None:
@@ -255,6 +255,8 @@ class Session(Sending):
         link = self.links.get(request.model)
         if link is None:
             return
+        if not link.gives:
+            raise RemoteProtocolError(f"a REQUEST for {link.label}, of which no rows go that way")
         check_vector(request.vector)
         if (
             not 0 <= request.cursor_seq <= MAX_INTEGER
@@ -282,6 +284,8 @@ class Session(Sending):
             self._send(Ack(changes.serial, False))  # Refused meanwhile; its credit must not be lost to other models.
             return
         assert self.peer is not None
+        if not link.takes:
+            raise RemoteProtocolError(f"rows of {link.label}, of which none go this way")
         check_batch(changes, self.peer.start)
         if changes.round and changes.round == link.round:
             link.remaining = max(changes.remaining, 0)
@@ -325,7 +329,7 @@ class Session(Sending):
 
     def _want(self, model: str, *, initial: bool = False) -> None:
         link = self.links[model]
-        if not link.wanted and not link.pulling:
+        if link.takes and not link.wanted and not link.pulling:
             link.wanted = True
             self._effects.append(fx.WantPull(model, initial))
 

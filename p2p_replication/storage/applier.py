@@ -99,6 +99,24 @@ def apply_changes(
     rows = [(_key(stream, row), row) for row in unpack_rows(changes.rows)]
     _check_merge_states(stream, rows)
     outcome = Applied({}, taken=True)
+    with database.arrivals.source(declaration, peer):
+        _apply_slices(database, stream, declaration, peer, changes, rows, outcome, subset)
+    outcome.vector = vector_of(database, stream, declaration, subset)
+    if outcome.changed or changes.claim:
+        database.note_changed([stream.label])
+    return outcome
+
+
+def _apply_slices(
+    database: ReplicaDatabase,
+    stream: StreamStore,
+    declaration: int,
+    peer: str,
+    changes: Changes,
+    rows: list[tuple[str, ChangedRow]],
+    outcome: Applied,
+    subset: Subset,
+) -> None:
     position = changes.from_seq
     while rows or position == changes.from_seq:
         count = database.budget.rows()
@@ -110,10 +128,6 @@ def apply_changes(
         position = max(end, position + 1)
         if not rows:
             break
-    outcome.vector = vector_of(database, stream, declaration, subset)
-    if outcome.changed or changes.claim:
-        database.note_changed([stream.label])
-    return outcome
 
 
 def _key(stream: StreamStore, row: ChangedRow) -> str:

@@ -21,6 +21,7 @@ from p2p_replication.storage.ledger import Entry
 from p2p_replication.storage.link_table import table_of
 from p2p_replication.storage.relations import Relations
 from p2p_replication.storage.replica_identity import identity_of, new_start
+from p2p_replication.storage.replicated_rows import Arrivals
 from p2p_replication.storage.table import ModelTable, WireRow, stored_models
 from p2p_replication.storage.vendors import vendor_of
 from p2p_replication.storage.write_budget import WriteBudget
@@ -147,6 +148,8 @@ class ReplicaDatabase:
             self._origin_numbers: dict[str, int] = {self.start: self.origin}
         #: Labels of models with new versions since somebody last asked.
         self._changed: set[str] = set()
+        #: Rows that came in, for the application's signals.
+        self.arrivals = Arrivals(alias)
         self.streams: dict[str, StreamStore] = {}
         with transaction.atomic(using=alias):
             for options in stored_models(self.connection):
@@ -170,7 +173,9 @@ class ReplicaDatabase:
                 self.vendor.end_writing(self.connection)
         except BaseException:
             self._forget_rolled_back()
+            self.arrivals.rolled_back()
             raise
+        self.arrivals.committed()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

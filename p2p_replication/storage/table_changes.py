@@ -89,6 +89,7 @@ class TableChanges:
     def write(self, *, swapping: bool = False) -> None:
         """Write the plan. ``swapping``: rows may have swapped unique values among each other."""
         table = self.stream.table
+        self._note_arrivals()
         # First what frees unique values, then what takes them.
         if self.deletes:
             self.stream.relations.delete_links(list(self.deletes))
@@ -104,3 +105,10 @@ class TableChanges:
         for key, names in self.resets.items():
             table.reset(key, names)
         table.insert(list(self.inserts.items()))
+
+    def _note_arrivals(self) -> None:
+        updated = {key: set(values) for key, values in self.updates.items()}
+        for key, names in self.resets.items():
+            updated.setdefault(key, set()).update(names)
+        arrivals = self.stream.database.arrivals
+        arrivals.note(self.stream.table.options, list(self.inserts), updated, list(self.deletes))

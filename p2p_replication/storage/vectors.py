@@ -28,13 +28,15 @@ def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int, 
     Raises FilterChanged if the declaration has another filter by now.
     """
     declarations = Declaration.objects.using(database.alias).filter(model=stream.label)
-    known = {pk: (digest, taken) for pk, digest, taken in declarations.values_list("pk", "filter_digest", "vector")}
+    known = {pk: values for pk, *values in declarations.values_list("pk", "filter_digest", "vector", "pull")}
     vector = dict(own_vector(database, stream))
     # Of this start nobody knows more than we do, whatever a peer says.
     own = vector.get(database.start)
     if declaration in known:
         _check_filter(stream, known[declaration][0], subset)
-        for digest, taken in known.values():
+        for pk, (digest, taken, pull) in known.items():
+            if pk != declaration and (pull or {}).get("modifier"):
+                continue  # It may have refused rows of what its vector covers.
             if digest == subset.digest:
                 vector = joined(vector, taken)
     vector.pop(database.start, None)
@@ -64,6 +66,22 @@ def check_own_counter(database: ReplicaDatabase, stream: StreamStore, vector: Ma
     """
     if vector.get(database.start, 0) > own_vector(database, stream).get(database.start, 0):
         raise StaleReplica("a peer knows changes of this start that were never made (a resumed machine snapshot?)")
+
+
+def expect_whole(database: ReplicaDatabase, declaration: int, replica_id: str, whole: bool) -> None:
+    """Before the first pull from a peer: note whether it gives all that it has.
+
+    A cursor from when it did not stands above rows that a modifier may have left out: it is forgotten once there is
+    none any more.
+    """
+    cursors = PullCursor.objects.using(database.alias).filter(declaration_id=declaration, replica_id=replica_id)
+    if not whole:
+        if not cursors.update(whole=False):
+            PullCursor.objects.using(database.alias).create(
+                declaration_id=declaration, replica_id=replica_id, start="", whole=False
+            )
+    else:
+        cursors.filter(whole=False).update(start="", sequence=0, snapshot=0, whole=True)
 
 
 def raise_vector(database: ReplicaDatabase, declaration: int, claim: Vector) -> None:

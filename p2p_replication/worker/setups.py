@@ -16,6 +16,7 @@ from p2p_replication.models.companions import end_declaration, settle_companions
 from p2p_replication.models.handle import declare_from_code
 from p2p_replication.models.pool import Declaration, Pool
 from p2p_replication.pool.live_pool import PoolSetup
+from p2p_replication.pool.modifiers import Modifier
 from p2p_replication.pool.part import Part
 from p2p_replication.registry import registry
 from p2p_replication.storage.changes import PUSH_ROWS
@@ -80,17 +81,12 @@ def wanted_pools(database: ReplicaDatabase) -> tuple[list[WantedPool], list[tupl
 def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
     parts: dict[str, Part] = {}
     for declaration in pool.declarations.all():
-        stream = database.streams.get(declaration.model)
-        if stream is None:
+        if declaration.model not in database.streams:
             raise ConfigurationError(
                 f"{declaration.model} is declared in the pool {pool} but does not replicate in this project (any "
                 "more): cancel it in the admin, or restore the model."
             )
-        pull, push = declaration.pull or {}, declaration.push or {}
-        parts[declaration.model] = Part(
-            database, stream, declaration.pk, pull.get("batch_size", 0), push.get("batch_size", PUSH_ROWS),
-            subset_for(database, stream, declaration.filter_text),
-        )  # fmt: skip
+        parts[declaration.model] = part_of(declaration, database)
     settings = app_settings.current()
     setup = PoolSetup(
         id=pool.pk,
@@ -105,10 +101,30 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
         # A worker looks at its leases every third of their time.
         copy_grace=settings.LEASE_TTL / 3 + 2.5,
     )
-    options = sorted(
-        (label, part.declaration, part.batch_size, part.push_rows, part.subset.digest) for label, part in parts.items()
-    )
+    options = sorted((d.model, d.pk, repr(d.pull), repr(d.push), d.filter_text) for d in pool.declarations.all())
     return setup, repr((pool.generation, pool.connection_handler, pool.is_peer_valid, options))
+
+
+def part_of(declaration: Declaration, database: ReplicaDatabase) -> Part:
+    """Return a declaration as a pool runs it. Raises ConfigurationError if a modifier can't be imported."""
+    pull, push = declaration.pull or {}, declaration.push or {}
+
+    def modifier(option: str, path: str | None) -> Modifier | None:
+        return Modifier(option, resolve(path)) if path else None
+
+    stream = database.streams[declaration.model]
+    return Part(
+        database,
+        stream,
+        declaration.pk,
+        pull.get("batch_size", 0),
+        push.get("batch_size", PUSH_ROWS),
+        subset_for(database, stream, declaration.filter_text),
+        declaration.pull is not None,
+        declaration.push is not None,
+        modifier("pull.modifier", pull.get("modifier")),
+        modifier("push.modifier", push.get("modifier")),
+    )
 
 
 def _handler_maker(pool: Pool, database: ReplicaDatabase) -> Callable[[Callable[[str], None]], ConnectionHandler]:

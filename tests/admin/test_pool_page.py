@@ -152,6 +152,22 @@ def test_declared_models_with_what_waits_and_what_is_parked(visitor: Visitor, po
     assert found[start : start + 5] == ["testapp.Note", "sync_p2p()", "2", "0", "on"]
 
 
+def test_one_direction_and_refused_rows_are_shown(visitor: Visitor, pool: Pool) -> None:
+    last = {"key": SCRIPT, "peer": "cd" * 16, "at": "2026-11-27T01:02:03+00:00"}
+    pool.declarations.filter(model="testapp.Note").update(push=None, refused_in=3, last_refused_in=last)
+    found = texts(visitor(), pool)
+    assert found[found.index("testapp.Note") + 1] == "(pull only)"
+    assert f"pull.modifier has refused 3 rows, the last one {SCRIPT} of cdcdcdcd, 2026-11-27 01:02 UTC" in found
+
+
+def test_where_nothing_is_given_nothing_has_to_be_confirmed(visitor: Visitor, pool: Pool) -> None:
+    add_peer(pool, "cd" * 16, "Ben's laptop")
+    PeerProgress.objects.update(acknowledged=0)
+    assert "has not confirmed our last changes" in texts(visitor(), pool)
+    PeerProgress.objects.update(gives=False)
+    assert "has not confirmed our last changes" not in texts(visitor(), pool)
+
+
 def test_counting_what_waits_is_bounded(visitor: Visitor, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2p_replication.admin.pool_page.WAITING", 3)
     stream = Stream.objects.get(label="testapp.Note")

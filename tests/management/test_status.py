@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from p2p_replication.models import Gap, Peer, PeerState, Pool, PoolError, Stream
+from p2p_replication.models import Declaration, Gap, Peer, PeerState, Pool, PoolError, Stream
 from p2p_replication.transport.memory import MemoryHub
 from tests.live_replicas import LABELS, TOPIC, LiveReplica, equal, linked, until
 from tests.management.commands import on, run, run_json
@@ -131,6 +131,23 @@ def test_gaps_drift_and_errors_of_the_last_hour_need_attention() -> None:
     assert error == "Things that need attention: 4."
     assert "long ago" not in printed and "\x1b" not in printed
     assert max(map(len, printed.splitlines())) <= 100
+
+
+@pytest.mark.django_db
+def test_directions_and_what_modifiers_have_refused_are_shown() -> None:
+    Note.objects.sync_p2p(TOPIC, push=None)
+    last = {"key": "01ab", "peer": "cd" * 16, "at": "2026-11-27T01:02:03+00:00"}
+    Declaration.objects.update(refused_in=12, last_refused_in=last)
+    status, _ = run_json("status")
+    refused = "pull.modifier has refused 12 rows, the last one 01ab of cdcdcdcd, 2026-11-27 01:02 UTC"
+    assert status["pools"][0]["notes"] == ["testapp.Note: pull only", f"testapp.Note: {refused}"]
+    printed, _ = run("status")
+    assert "testapp.Note: pull only" in printed and "has refused 12 rows" in printed
+    assert max(map(len, printed.splitlines())) <= 100
+    Declaration.objects.update(pull=None, push={}, refused_out=1, last_refused_out=last)
+    status, _ = run_json("status")
+    assert status["pools"][0]["notes"][0] == "testapp.Note: push only"
+    assert "push.modifier has refused 1 rows, the last one 01ab for cdcdcdcd" in status["pools"][0]["notes"][2]
 
 
 @pytest.mark.django_db

@@ -17,6 +17,7 @@ from p2p_replication import sync_p2p
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models import Declaration, Pool, PoolHandle
 from p2p_replication.models.callables import resolve
+from p2p_replication.models.handle import declare_from_code
 from tests.testapp.models import Book, Note, Shelf
 from tests.testapp.peer_rules import Rules, only_colleagues
 
@@ -137,9 +138,11 @@ def test_a_rolled_back_declaration_is_none() -> None:
             "where: titel: titel is no field of it, so testapp.Note can't be filtered by it. Its fields are: title, "
             "body, stars, updated_at.",
         ),
-        ({"pull": None}, "pull=None (one direction only) is not there yet. Leave pull out."),
-        ({"push": None}, "push=None (one direction only) is not there yet. Leave push out."),
-        ({"pull": {"size": 5}}, "pull: unknown option size; there is: batch_size."),
+        ({"pull": None, "push": None}, "pull=None and push=None: nothing would replicate. Leave one out, or use"),
+        ({"pull": 5}, "pull=5 must be a dict, or None to switch this direction off."),
+        ({"pull": {"size": 5}}, "pull: unknown option size; there is: batch_size, modifier."),
+        ({"push": {"modifier": len}}, "push.modifier=<built-in function len> can't be used, as its module builtins"),
+        ({"pull": {"modifier": "no.such.function"}}, "no.such.function can't be imported"),
         ({"push": {"batch_size": 0}}, "push: batch_size=0 must be an integer from 1 to 10000."),
         ({"pull": {"batch_size": 10_001}}, "pull: batch_size=10001 must be an integer from 1 to 10000."),
         ({"pull": {"batch_size": True}}, "pull: batch_size=True must be an integer from 1 to 10000."),
@@ -213,6 +216,34 @@ def test_callables_that_the_worker_could_not_import_are_refused(function: Any, r
         sync_p2p(Note, TOPIC, is_peer_valid=function)
     assert "Write a function at the top level of a module in an installed app" in str(error.value)
     assert not Pool.objects.exists()
+
+
+def test_directions_and_modifiers_are_stored() -> None:
+    sync_p2p(Note, TOPIC, pull={"modifier": only_colleagues, "batch_size": 5}, push={"modifier": None})
+    path = "tests.testapp.peer_rules.only_colleagues"
+    declaration = Declaration.objects.get()
+    assert (declaration.pull, declaration.push) == ({"modifier": path, "batch_size": 5}, {})
+    sync_p2p(Note, TOPIC, pull=None, push={"modifier": path})
+    declaration = Declaration.objects.get()
+    assert (declaration.pull, declaration.push) == (None, {"modifier": path})
+
+
+def test_another_pull_modifier_asks_for_everything_again() -> None:
+    """What the one before has refused, the vector covers."""
+    sync_p2p(Note, TOPIC, pull={"modifier": only_colleagues})
+    declaration = Declaration.objects.get()
+    declaration.cursors.create(replica_id="ben", start="aa", sequence=5)
+    Declaration.objects.update(vector={"aa": 5})
+    sync_p2p(Note, TOPIC, pull={"modifier": only_colleagues, "batch_size": 9})
+    assert Declaration.objects.get().vector == {"aa": 5} and declaration.cursors.exists()
+    sync_p2p(Note, TOPIC)
+    assert Declaration.objects.get().vector == {} and not declaration.cursors.exists()
+
+
+def test_a_pool_that_the_code_declares_names_functions_by_their_path() -> None:
+    path = "tests.testapp.peer_rules.only_colleagues"
+    declare_from_code(Note, TOPIC, source="app.p2p.Notes", is_peer_valid=path, pull={"modifier": path})
+    assert Pool.objects.get().is_peer_valid == Declaration.objects.get().pull["modifier"] == path
 
 
 def test_a_callable_of_main_is_refused() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from p2p_replication.models import Peer, PeerState, Replica
 from p2p_replication.transport import identity
 from p2p_replication.transport.base import RemotePeer
@@ -63,12 +65,16 @@ async def test_connections_that_open_at_the_same_moment_end_as_one(live: Live, h
     await settled(a, b)
 
 
-async def test_a_peer_that_is_peer_valid_refuses_gets_nothing(live: Live) -> None:
+@pytest.mark.parametrize("comes_first", [True, False])
+async def test_a_peer_that_is_peer_valid_refuses_gets_nothing(live: Live, comes_first: bool) -> None:
     """Both sides say why, and the peer is shown as refused."""
     a, b = live("a"), live("b")
     await a.create(title="secret")
+    if not comes_first:
+        await b.start()
     await a.start(is_peer_valid=admission.nobody)
-    await b.start()
+    if comes_first:
+        await b.start()
     b_id = b.replica_id
 
     async def told(replica: LiveReplica) -> bool:

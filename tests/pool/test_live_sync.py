@@ -36,6 +36,7 @@ async def test_a_live_write_crosses_by_push_and_is_sent_once(live: Live) -> None
     await until(lambda: b.count(title="live"), "the row arrives")
     await b.do(Note.objects.filter(pk=note.pk).update, stars=4)
     await until(lambda: a.count(stars=4), "the edit arrives")
+    await until(lambda: a.traffic()[0] and b.traffic()[0], "both have counted it")
     for replica in (a, b):
         assert replica.links[0].session.links["testapp.Note"].round == 1, "only the pull of the beginning"
     assert a.traffic() == (1, 1)

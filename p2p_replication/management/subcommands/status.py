@@ -81,6 +81,8 @@ def _pool(pool: PoolStatus) -> Iterator[str]:
     yield from wrapped(", ".join(pool.models) or "none", "  models: ")
     for model, text in sorted(pool.filters.items()):
         yield from wrapped(f"{model}: {text}", "  filter: ")
+    for note in pool.notes:
+        yield from wrapped(note, "  - ")
     if pool.peers:
         rows = [(p.shown, _state(p), p.rows_behind, p.unacknowledged, p.last_error or "-") for p in pool.peers]
         yield from table(("peer", "state", "behind", "unacknowledged", "last error"), rows)

@@ -25,6 +25,7 @@ from p2p_replication.registry import Options, registry
 from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, compiler_of, digest_of, table_mark
 from p2p_replication.storage.capture.reconciliation import Reconciled, reconcile
 from p2p_replication.storage.capture.renames import follow_renames
+from p2p_replication.storage.capture.settling import settle_recorded
 from p2p_replication.storage.link_table import table_of
 from p2p_replication.storage.table import stored_models
 from p2p_replication.storage.vendors import SUPPORTED, vendor_of
@@ -63,7 +64,7 @@ def install(
     Returns what was found, for each model that was touched.
     """
     connection = connections[using]
-    if not _is_ready(connection):
+    if not is_ready(connection):
         return {}
     _drop_flushed(connection)
     touched: dict[str, Reconciled] = {}
@@ -91,7 +92,7 @@ def remove(
         tables: more tables of these apps: those of models that the code has no more, or by another name.
     """
     connection = connections[using]
-    if _is_ready(connection):
+    if is_ready(connection):
         _writing(connection, partial(_remove, connection, app_labels, set(tables), reason))
 
 
@@ -135,7 +136,7 @@ def _writing(connection: BaseDatabaseWrapper, work: Callable[[], T]) -> T:
 def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
     """Return the models whose triggers differ from what the code and the database call for, or that have a gap."""
     connection = connections[using]
-    if not _is_ready(connection):
+    if not is_ready(connection):
         return []
     found = []
     for options in stored_models(connection):
@@ -191,6 +192,7 @@ def _install_one(connection: BaseDatabaseWrapper, options: Options, because: str
         with connection.cursor() as cursor:
             for trigger in triggers:
                 cursor.execute(trigger.sql, None)
+    settle_recorded(connection, stream, table)
     found = reconcile(connection, stream, table)
     Gap.objects.using(using).filter(stream=stream, closed_at=None).update(closed_at=timezone.now())
     Stream.objects.using(using).filter(pk=stream.pk).update(trigger_digest=digest_of(triggers))
@@ -235,7 +237,7 @@ def _remove_stale(connection: BaseDatabaseWrapper) -> None:
             compiler.drop(connection, name, table)
 
 
-def _is_ready(connection: BaseDatabaseWrapper) -> bool:
+def is_ready(connection: BaseDatabaseWrapper) -> bool:
     """Replication's own tables are there, and the database is one that it can run on."""
     return connection.vendor in SUPPORTED and ChangeLogEntry._meta.db_table in connection.introspection.table_names()
 

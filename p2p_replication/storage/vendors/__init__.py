@@ -48,6 +48,18 @@ class Vendor(Protocol):
     def end_unlogged(self, connection: BaseDatabaseWrapper) -> None:
         """What it writes from here on is."""
 
+    def is_unlogged(self, connection: BaseDatabaseWrapper) -> bool:
+        """Tell whether the transaction's writes are not captured just now."""
+
+    def lock_ledger(self, connection: BaseDatabaseWrapper) -> None:
+        """Keep everybody else from posting and applying until the transaction ends."""
+
+    def lock_table(self, connection: BaseDatabaseWrapper, table: str) -> None:
+        """Keep everybody else from writing to a table until the transaction ends."""
+
+    def differs(self, one: str, other: str) -> str:
+        """Return the SQL that two values, read verbatim, are not the same."""
+
     def codec_for(self, field: models.Field[Any, Any]) -> FieldCodec:
         """Return how a field's values travel. Raises ConfigurationError if they can't."""
 

@@ -67,6 +67,22 @@ class PostgreSQL:
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL {APPLYING} = 'off'")
 
+    def is_unlogged(self, connection: BaseDatabaseWrapper) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT coalesce(current_setting('{APPLYING}', true), '') = 'on'")
+            return bool(cursor.fetchone()[0])
+
+    def lock_ledger(self, connection: BaseDatabaseWrapper) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_advisory_xact_lock({LEDGER_LOCK})")
+
+    def lock_table(self, connection: BaseDatabaseWrapper, table: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE", [])
+
+    def differs(self, one: str, other: str) -> str:
+        return f"{one} IS DISTINCT FROM {other}"
+
     def codec_for(self, field: models.Field[Any, Any]) -> FieldCodec:
         return codec_for(field)
 

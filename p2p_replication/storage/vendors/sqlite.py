@@ -52,6 +52,20 @@ class SQLite:
         with connection.cursor() as cursor:
             cursor.execute(f"DELETE FROM {MARKER}")
 
+    def is_unlogged(self, connection: BaseDatabaseWrapper) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT EXISTS (SELECT 1 FROM {MARKER})")
+            return bool(cursor.fetchone()[0])
+
+    def lock_ledger(self, connection: BaseDatabaseWrapper) -> None:
+        """Who writes has the one lock there is."""
+
+    def lock_table(self, connection: BaseDatabaseWrapper, table: str) -> None:
+        """Who writes has the one lock there is."""
+
+    def differs(self, one: str, other: str) -> str:
+        return f"({one} IS NOT {other} COLLATE BINARY OR typeof({one}) <> typeof({other}))"
+
     def codec_for(self, field: models.Field[Any, Any]) -> FieldCodec:
         return codec_for(field)
 

@@ -8,6 +8,7 @@ from catalog.models import Author
 from p2p_replication.models import ChangeLogEntry, EntryStatus, LedgerEntry
 from p2p_replication.storage.posting import post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.testing import LocalPool
 
 NUMBERS = [1, 2]
 
@@ -40,6 +41,24 @@ def test_flushed(transactional_db, number):
 def test_rows_of_migrations(number):
     assert list(Author.objects.values_list("name", flat=True)) == ["Anonymous"]
     Author.objects.all().delete()
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_two_replicas(db, number):
+    with LocalPool("office", "tablet", models=[Author]) as pool:
+        Author.objects.using("office").create(name="Ana")
+        pool.sync()
+        pool.assert_converged()
+        assert Author.objects.using("tablet").filter(name="Ana").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_own_database_is_one_of_the_replicas():
+    with LocalPool("default", "tablet", models=[Author]) as pool:
+        Author.objects.create(name="Ana")
+        pool.sync()
+        pool.assert_converged()
+        assert Author.objects.using("tablet").filter(name="Ana").exists()
 
 
 def test_the_admin(admin_client, live_server, settings):

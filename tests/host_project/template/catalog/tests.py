@@ -5,13 +5,15 @@ from urllib.request import urlopen
 from django.contrib.auth import authenticate, get_user_model
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
-from django.test import LiveServerTestCase, TestCase, TransactionTestCase, tag
+from django.test import LiveServerTestCase, SimpleTestCase, TestCase, TransactionTestCase, tag
 
 from catalog.models import Author, Book, Draft, Tag
+from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models import ChangeLogEntry, EntryStatus, LedgerEntry
 from p2p_replication.storage.capture.installation import drift
 from p2p_replication.storage.posting import post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.testing import LocalPool
 
 
 def captured():
@@ -153,6 +155,48 @@ class RowsOfMigrations(Flush, TransactionTestCase):
     def test_rows_of_migrations_are_there_again(self):
         self.assertEqual(Author.objects.get().name, "Anonymous")
         Author.objects.all().delete()
+
+
+class OfSeveralReplicas:
+    """What the project makes of replicas that meet; the classes say in which kinds of tests."""
+
+    def test_edits_of_one_book_on_two_replicas(self):
+        with LocalPool("office", "tablet", models=[Author, Book]) as pool:
+            ana = Author.objects.using("office").create(name="Ana")
+            book = Book.objects.using("office").create(title="One", author=ana)
+            pool.sync()
+            pool.partition(["office"], ["tablet"])
+            Book.objects.using("tablet").filter(pk=book.pk).update(title="Two")
+            pool.clock.advance(60)
+            Book.objects.using("office").filter(pk=book.pk).update(title="Three")
+            Author.objects.using("tablet").filter(pk=ana.pk).update(born=1970)
+            pool.sync()
+            with self.assertRaisesMessage(AssertionError, "title is 'Three' on office, 'Two' on tablet"):
+                pool.assert_converged()
+            pool.heal()
+            pool.sync()
+            pool.assert_converged()
+            self.assertEqual(Book.objects.using("tablet").get().title, "Three")
+            self.assertEqual(Author.objects.using("office").get(name="Ana").born, 1970)
+
+
+class InTheTestsTransaction(OfSeveralReplicas, TestCase):
+    def test_the_projects_own_database_is_refused(self):
+        with self.assertRaisesMessage(ConfigurationError, "Use TransactionTestCase"), LocalPool("default", "tablet"):
+            pass
+
+
+class WithoutADatabase(OfSeveralReplicas, SimpleTestCase):
+    pass
+
+
+class WithTheProjectsOwnDatabase(OfSeveralReplicas, TransactionTestCase):
+    def test_it_is_one_of_the_replicas(self):
+        with LocalPool("default", "tablet", models=[Author]) as pool:
+            Author.objects.create(name="Ana")
+            pool.sync()
+            pool.assert_converged()
+            self.assertTrue(Author.objects.using("tablet").filter(name="Ana").exists())
 
 
 class Live(LiveServerTestCase):

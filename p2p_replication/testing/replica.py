@@ -1,0 +1,131 @@
+"""One replica of a local pool: what a worker does, one call at a time, in the test's own thread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+
+from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.models.handle import check_pool_options, stored_direction
+from p2p_replication.models.ledger import ChangeLogEntry
+from p2p_replication.models.pool import Declaration, Pool
+from p2p_replication.pool.part import Part, ranks
+from p2p_replication.protocol.messages import Changes
+from p2p_replication.protocol.pull_schedule import PullSchedule
+from p2p_replication.registry import registry
+from p2p_replication.storage.applier import Applied
+from p2p_replication.storage.capture.installation import install
+from p2p_replication.storage.posting import post_all
+from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.retry import retry_parked
+from p2p_replication.storage.write_budget import WriteBudget
+from p2p_replication.testing.clock import Clock
+from p2p_replication.testing.databases import LocalDatabase
+from p2p_replication.transport import identity
+from p2p_replication.worker.setups import part_of
+
+if TYPE_CHECKING:
+    from p2p_replication.testing.link import Side
+
+
+class _Database(ReplicaDatabase):
+    """With the pool's clock."""
+
+    clock: Clock
+
+    def now_ms(self) -> int:
+        return self.clock.now_ms(self.alias)
+
+
+class LocalReplica:
+    """A database, and the parts that its models have in the pool."""
+
+    def __init__(self, alias: str, topic: str, clock: Clock) -> None:
+        self.alias = alias
+        self.topic = topic
+        self.clock = clock
+        self.schedule = PullSchedule()
+        #: The open sessions of this replica.
+        self.sides: list[Side] = []
+        self.parts: dict[str, Part] = {}
+        self._ranks: dict[str, int] = {}
+        self._place = LocalDatabase(alias)
+        try:
+            install(alias)
+            self.database = _Database(
+                alias, make_secret_key=identity.generate_secret_key, budget=WriteBudget(0.025, 0.0)
+            )
+        except BaseException:
+            self._place.close()
+            raise
+        self.database.clock = clock
+        self.pool, _ = Pool.objects.using(alias).get_or_create(account="default", topic=topic)
+
+    def declare(
+        self, model: type[models.Model], pull: Mapping[str, Any] | None, push: Mapping[str, Any] | None
+    ) -> None:
+        """Let a model take part, or change how it does."""
+        options = registry.for_model(model)
+        check_pool_options(self.topic, "default", pull, push, "default")
+        if options.label not in self.database.streams:
+            raise ConfigurationError(
+                f"{options.label} has no table in the database {self.alias!r}: a router's allow_migrate() keeps it "
+                "out, or it has no migration."
+            )
+        declaration, _ = Declaration.objects.using(self.alias).update_or_create(
+            pool=self.pool,
+            model=options.label,
+            defaults={"pull": stored_direction("pull", pull), "push": stored_direction("push", push)},
+        )
+        self.parts[options.label] = part_of(declaration, self.database)
+        self._ranks = ranks(self.parts)
+
+    def post(self) -> bool:
+        """Post what was written since the last call, at the time that the clock shows; tell whether there was any."""
+        # What local_writes() has logged has no time.
+        log = ChangeLogEntry.objects.using(self.alias).exclude(wall=0)
+        log.update(wall=self.clock.now_ms(self.alias))
+        posted = post_all(self.database).entries > 0
+        self._tell()
+        return posted
+
+    def apply(self, peer: str, changes: Changes) -> Applied:
+        """Apply a peer's batch."""
+        try:
+            return self.parts[changes.model].apply(peer, changes)
+        finally:
+            self._tell()
+
+    def retry_parked(self) -> bool:
+        """Try parked rows again; tell whether any came in."""
+        ended = retry_parked(self.database) > 0
+        self._tell()
+        return ended
+
+    def _tell(self) -> None:
+        """Tell the sessions, and the project's receivers, what has changed."""
+        changed = self.database.take_changed()
+        for label in sorted(changed & self.parts.keys(), key=lambda label: self._ranks[label]):
+            vector = self.parts[label].vector()
+            for side in self.sides:
+                side.session.local_changed(label, vector)
+        self.database.arrivals.tell()
+
+    def want_pull(self, side: Side, model: str, initial: bool) -> None:
+        self.schedule.want(side, model, self._ranks[model], 0.0, initial=initial, direct=True)
+
+    def start_pull(self) -> bool:
+        """Start the next pull, if none is under way; tell whether there was one."""
+        pull = self.schedule.next(math.inf)
+        if pull is None:
+            return False
+        side, model, initial = pull
+        assert not isinstance(side, str)
+        side.pull(model, initial)  # type: ignore[attr-defined]
+        return True
+
+    def close(self) -> None:
+        self._place.close()
