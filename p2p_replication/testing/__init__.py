@@ -2,5 +2,6 @@
 
 from p2p_replication.testing.clock import Clock
 from p2p_replication.testing.local_pool import LocalPool
+from p2p_replication.testing.merge_laws import assert_merge_is_join
 
-__all__ = ["Clock", "LocalPool"]
+__all__ = ["Clock", "LocalPool", "assert_merge_is_join"]

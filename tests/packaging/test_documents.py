@@ -41,6 +41,17 @@ def test_the_faults_that_others_had_are_tests() -> None:
         assert f"def {name}" in text(f"tests/{file}"), f"{file}::{name}"
 
 
+def test_every_concurrent_case_has_its_test() -> None:
+    lines = [line for line in text("docs/concurrent-cases.md").splitlines() if line.startswith("| ")]
+    cases = [line for line in lines if not line.startswith("| case |")]
+    assert len(cases) > 60
+    for case in cases:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", case)
+        assert named, case
+        for file, name in named:
+            assert f"def {name}(" in text(file), f"{file}::{name}"
+
+
 def test_every_setting_is_described() -> None:
     missing = {field.name for field in fields(AppSettings)} - described("docs/settings.md")
     assert not missing, "docs/settings.md"
