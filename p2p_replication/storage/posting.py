@@ -178,6 +178,7 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
         if entry.key in busy:
             store_state(stream, entry, state_of(stream, entry, rows[entry.key]), EntryStatus.PARKED)
             entry.merged = stream.merged_values(rows[entry.key])
+            entry.digest = stream.digest(entry, rows[entry.key])
     save_entries(database.connection, stream.id, changed)
     note_parked(database, stream, dict.fromkeys(busy, (BUSY, "its merged value could not be written yet")))
     if ended := [key for key in parked if ledger[key].status != EntryStatus.PARKED]:
@@ -345,6 +346,8 @@ def _settle(
         values = dict(zip(names, row, strict=True))
         entry.held.update({name: states.get(name, values[name]) for name in written})
         entry.merged = stream.merged_values(row)
+        entry.layout = stream.full_layout
+        entry.digest = stream.digest(entry, row)
     elif row is not None:
         entry.status = EntryStatus.PRESENT
         entry.held = {name: value for name, value in entry.held.items() if name not in stream.table.codecs}

@@ -95,6 +95,7 @@ def _write(
             elif not entry.alive:
                 ended.append(row.key)
                 settle_entry(stream, entry, state_of(stream, entry, None))
+            entry.digest = b""
         save_entries(database.connection, number, [entries[row] for row in rows])
         if ended:
             forget_parked(database, stream, ended)

@@ -47,8 +47,9 @@ def store_state(stream: StreamStore, entry: Entry, state: RowState, status: Entr
             entry.layout = stream.layout_id(tuple(name for name in known if name in state.values))
     else:
         entry.held = dict(state.values)
-        entry.layout = stream.full_layout
-        entry.digest = b""
+        # The table may go on to have an older version of a parked row: its digest tells what is written there unseen.
+        if status != EntryStatus.PARKED or not entry.digest:
+            entry.layout, entry.digest = stream.full_layout, b""
     if state.field_clocks:
         set_clocks(entry, {name: state.clock_of(name) for name in state.values})
     else:

@@ -135,8 +135,7 @@ class Machine(WatchedMachine):
         for label in self.labels:
             for key in {*before[label], *after[label]}:
                 event = event_of(before[label].get(key), after[label].get(key), False, False, since, now_ms())
-                # A parked row is not compared: its state is not in the table.
-                if event is None or (label, key) in held.parked:
+                if event is None:
                     continue
                 if event.kind != "delete":
                     # What waits may be posted with it, under one clock.

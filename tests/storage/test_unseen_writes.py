@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from p2p_replication.storage.capture.installation import drift, install, remove
+from p2p_replication.storage.capture.reconciliation import Reconciled
 from p2p_replication.storage.ledger import load_entries
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_capture import synced
@@ -143,3 +144,36 @@ def test_a_row_that_came_again_unseen_after_a_delete_that_waits_is_new_from_then
     clocks = {name: entry.field_clocks.get(name, entry.clock) for name in ("name", "rate")}
     assert clocks["rate"] == entry.inserted < clocks["name"]
     synced(a, b, COIN)
+
+
+@pytest.mark.parametrize("unseen", ["edited", "deleted", "inserted"])
+def test_what_is_written_unseen_over_a_parked_row_counts(replica, unseen):
+    """The table has an older version of the row, or none."""
+    a, b = replica("a"), replica("b")
+    coin = Coin(code="x", name="old", rate=1)
+    if unseen != "inserted":
+        coin.save(using="a")
+        synced(a, b, COIN)
+    b.outside("CREATE UNIQUE INDEX only_one ON testapp_coin (rate)")
+    Coin.objects.using("b").create(code="other", rate=7)
+    coin.rate = 7
+    coin.save(using="a")
+    b.pull(a, (COIN,))
+    assert b.parked() == 1
+    remove("b")
+    b.outside(
+        {
+            "edited": "UPDATE testapp_coin SET name = 'unseen' WHERE code = 'x'",
+            "deleted": "DELETE FROM testapp_coin WHERE code = 'x'",
+            "inserted": "INSERT INTO testapp_coin (code, name, rate) VALUES ('x', 'unseen', 2)",
+        }[unseen]
+    )
+    assert install("b")[COIN].total == 1
+    b.post()
+    assert install("b", because="test").get(COIN, Reconciled()).total == 0
+    b.outside("DROP INDEX only_one")
+    meet(a, b, labels=(COIN,))
+    assert a.raw(COIN) == b.raw(COIN)
+    expected = {"edited": ("unseen", 7), "inserted": ("unseen", 2)}
+    found = Coin.objects.using("a").filter(code="x").values_list("name", "rate").first()
+    assert found == expected.get(unseen)
