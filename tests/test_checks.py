@@ -43,7 +43,8 @@ def test_the_ids_in_use_are_the_documented_ones() -> None:
 def test_this_projects_own_checks_have_no_errors() -> None:
     """All checks are registered, and run where models are as they should be."""
     found = [m for m in run_checks(databases=["default"]) if str(m.id).startswith("p2p_replication.")]
-    assert {str(m.id) for m in found} <= {"p2p_replication.I010", "p2p_replication.W012"}
+    # Files, many-to-many rows that stay here, and tables that stand in the way of unique clashes are there on purpose.
+    assert {str(m.id) for m in found} <= {f"p2p_replication.{name}" for name in ("I010", "W012", "W015")}
 
 
 # -- settings --------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ W010      a many-to-many field whose through model does not replicate
 I010      a many-to-many field to a model that does not replicate
 W011      a generic foreign key
 W012      a file field
+W015      a table that does not replicate and refers to rows which may have to leave their table
 E020      a model in a database that replication can't run on
 E021      a model in another database than the default one
 E022      replication's own tables in another database than the default one

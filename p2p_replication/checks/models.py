@@ -14,6 +14,8 @@ from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.registry import Options, registry, through_of
 from p2p_replication.storage.codecs import base_field, wire_type
 
+#: Whose tables nobody can change: a warning of them would be noise.
+NOT_THE_PROJECTS = ("django.contrib.", "p2p_replication.")
 #: How keys may travel.
 KEY_TYPES = {"uuid", "text"}
 
@@ -213,6 +215,7 @@ def _referrers_that_stay(options: Options) -> Iterator[CheckMessage]:
             and child._meta.managed
             and not child._meta.auto_created
             and child not in registry
+            and not child.__module__.startswith(NOT_THE_PROJECTS)
         ):
             yield Warning(
                 f"{child._meta.label}.{field.name} refers to {options.label}, but {child._meta.label} does not "
