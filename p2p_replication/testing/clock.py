@@ -11,7 +11,8 @@ START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 class Clock:
     """One time for all replicas of a pool, and how far each one's own clock is off.
 
-    Writes between two moves of the clock are made at the same time: of two edits of one field the greater value wins.
+    Writes between two moves of the clock are made at the same time: of two edits of one field that of the replica which
+    the pool names later wins.
 
     Attributes:
         now: the time, as an aware datetime.

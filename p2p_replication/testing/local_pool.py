@@ -67,6 +67,8 @@ class LocalPool:
         try:
             for alias in self.aliases:
                 replica = self._replicas[alias] = LocalReplica(alias, self.topic, self.clock)
+                # Of edits at one moment, those of the replica that was named later win: the same in every run.
+                replica.database.mark = len(self._replicas)
                 for model in self.models:
                     replica.declare(model, *self._options)
         except BaseException:

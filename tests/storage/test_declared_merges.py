@@ -227,7 +227,7 @@ def test_random_histories_add_up(replica):
     """Nobody deletes: then every increment of everybody is in the sum, and the best is the best."""
     replicas = [replica(name) for name in "abc"]
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(STEPS)
     def play(history):
         key = Tally.objects.using("a").create(visits=0, best=0, tags=[]).pk
