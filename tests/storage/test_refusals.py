@@ -324,3 +324,20 @@ def test_a_value_of_another_kind_never_costs_other_rows(replica, value):
     b.post()
     c.pull(b, ("testapp.Sample",))
     assert c.sql("SELECT COUNT(*) FROM testapp_sample WHERE whole = 99 AND id <> %s", [guilty.hex()]) == [(3,)]
+
+
+def test_forged_references_lose_nothing_and_stop_nobody(replica):
+    a, b = replica("a"), replica("b")
+    shelf = Shelf.objects.using("a").create(name="s")
+    Book.objects.using("a").create(shelf=shelf, title="bad")
+    Book.objects.using("a").create(shelf=shelf, title="good")
+    b.pull(a, ("testapp.Shelf",))
+    for value in (b"d", 1.5, True, "nowhere", 7, "0" * 31 + "g"):
+        forged = edited(
+            batch_of(a, "testapp.Book"),
+            lambda row, value=value: with_values(row, shelf=value) if row.state.values["title"] == "bad" else row,
+        )
+        b.apply(a, forged)
+        assert list(Book.objects.using("b").values_list("title", flat=True)) == ["good"]
+        assert b.retry_parked() == 0
+    assert b.parked() == 1
