@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.sabotage.sabotages import PATCHES, ROOT, Sabotage, copy_tree, load
 
-TIMEOUT = 300
+TIMEOUT = 900
 #: The simulation must find a planted fault within so many seeds.
 SEEDS = 200
 
