@@ -119,7 +119,7 @@ def test_what_was_rolled_back_is_not_told(replica: Any, vendor: str, monkeypatch
     Note.objects.using("a").create(title="one")
     with hearing(rows_replicated) as heard:
         with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-            patch.setattr("p2p_replication.storage.applier.save_entries", lambda *args: 1 / 0)
+            patch.setattr("p2p_replication.storage.applier.settle_entry", lambda *args: 1 / 0)
             b.pull(a)
         b.database.arrivals.tell()
         assert heard == []
