@@ -6,21 +6,10 @@ import time
 
 from p2p_replication.protocol.row_state import RowState
 from tests.storage.batches import batch_of, edited
+from tests.storage.coins import COIN, coin, edit
 from tests.storage.conftest import meet
 from tests.storage.test_posting import states
 from tests.testapp.models import Coin
-
-COIN = ("testapp.Coin",)
-
-
-def coin(replica, code: str, **values) -> None:
-    Coin.objects.using(replica.alias).create(code=code, **values)
-    replica.post()
-
-
-def edit(replica, code: str, **values) -> None:
-    Coin.objects.using(replica.alias).filter(code=code).update(**values)
-    replica.post()
 
 
 def test_two_inserts_of_one_key_merge_by_field(replica):

@@ -15,20 +15,9 @@ from p2p_replication.storage import changes as changes_module
 from p2p_replication.storage.changes import read_changes
 from p2p_replication.storage.vectors import cursor_of
 from tests.storage.batches import batch_of, edited
+from tests.storage.coins import COIN, coin, edit
 from tests.storage.conftest import meet
 from tests.testapp.models import Coin
-
-COIN = ("testapp.Coin",)
-
-
-def coin(replica, code: str, **values) -> None:
-    Coin.objects.using(replica.alias).create(code=code, **values)
-    replica.post()
-
-
-def edit(replica, code: str, **values) -> None:
-    Coin.objects.using(replica.alias).filter(code=code).update(**values)
-    replica.post()
 
 
 def test_a_cut_batch_does_not_raise_the_vector(replica):

@@ -9,8 +9,9 @@ import pytest
 
 from p2p_replication.storage.link_rows import bury_links
 from tests.storage.conftest import StorageReplica, meet
+from tests.storage.random_work import work
 from tests.storage.test_links import assert_equal
-from tests.storage.test_posting import SmallBudget, states
+from tests.storage.test_posting import states
 from tests.testapp.models import Person, Restaurant, Tag
 
 LABELS = (
@@ -58,25 +59,12 @@ def write(r: random.Random, replica: StorageReplica) -> None:
 
 def step(r: random.Random, replicas: list[StorageReplica]) -> None:
     one, other = r.sample(replicas, 2)
-    what = r.random()
-    if what < 0.5:
+    if r.random() < 0.5:
         write(r, one)
-    elif what < 0.55:
-        one.post()
-    elif what < 0.85:
-        one.pull(other, (r.choice(LABELS),), batch_size=r.choice([0, 1, 3]), batches=r.choice([1, 2, 100]))
-    elif what < 0.9:
-        label = r.choice(LABELS)
-        changes = one.push(other, label, other.vector(label).get(one.database.start, 0))
-        if changes is not None:
-            other.apply(one, changes)
-    elif what < 0.92:
-        one.start()
-        one.database.budget = SmallBudget(r.choice([1, 3, 1000]))
-    elif what < 0.95:
+    elif r.random() < 0.06:
         bury_links(one.database, datetime.timedelta(0))
     else:
-        one.retry_parked()
+        work(r, one, other, LABELS)
 
 
 @pytest.mark.on("sqlite", "postgresql", "mixed")

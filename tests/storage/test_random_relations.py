@@ -9,7 +9,8 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from tests.storage.conftest import StorageReplica, meet
-from tests.storage.test_posting import SmallBudget, states
+from tests.storage.random_work import work
+from tests.storage.test_posting import states
 from tests.testapp.models import Book, Player, Ruled, Shelf, Team
 
 LABELS = ("testapp.Shelf", "testapp.Book", "testapp.Ruled", "testapp.Team", "testapp.Player")
@@ -51,23 +52,10 @@ def write(r: random.Random, replica: StorageReplica) -> None:
 
 def step(r: random.Random, replicas: list[StorageReplica]) -> None:
     one, other = r.sample(replicas, 2)
-    what = r.random()
-    if what < 0.5:
+    if r.random() < 0.5:
         write(r, one)
-    elif what < 0.55:
-        one.post()
-    elif what < 0.85:
-        one.pull(other, (r.choice(LABELS),), batch_size=r.choice([0, 1, 3]), batches=r.choice([1, 2, 100]))
-    elif what < 0.9:
-        label = r.choice(LABELS)
-        changes = one.push(other, label, other.vector(label).get(one.database.start, 0))
-        if changes is not None:
-            other.apply(one, changes)
-    elif what < 0.93:
-        one.start()
-        one.database.budget = SmallBudget(r.choice([1, 3, 1000]))
     else:
-        one.retry_parked()
+        work(r, one, other, LABELS)
 
 
 @pytest.mark.on("sqlite", "postgresql", "mixed")
