@@ -45,32 +45,44 @@ class Verified:
 
 
 async def verify_pool(pool: LivePool, timeout: float) -> list[Verified]:
-    """Compare all models with all connected peers within ``timeout`` seconds."""
+    """Compare all models with all connected peers within ``timeout`` seconds.
+
+    All are asked once before any is asked again: a model that never comes to rest takes no time from the others.
+    """
     deadline = time.monotonic() + timeout
     peers = [replicator for replicator in pool.replicators if replicator.is_open]
-    found: list[Verified] = []
     order = ranks(pool.parts)
-    for label in sorted(pool.parts, key=lambda label: (order[label], label)):
-        found += await _verify_model(pool, label, peers, deadline)
+    labels = sorted(pool.parts, key=lambda label: (order[label], label))
+    compared: dict[tuple[str, Replicator], Comparison] = {}
+    left = {label: list(peers) for label in labels}
+    for pause in (0.0, *PAUSES):
+        if not any(left.values()) or time.monotonic() + pause > deadline:
+            break
+        await asyncio.sleep(pause)
+        for label in labels:
+            answers = await _compare(pool, label, left[label], deadline)
+            # A try that fails takes nothing from what an earlier one has found.
+            compared |= {
+                (label, peer): answer
+                for peer, answer in answers.items()
+                if answer.outcome is not Outcome.FAILED or (label, peer) not in compared
+            }
+            left[label] = [peer for peer in peers if compared[label, peer].outcome is Outcome.UNDER_WAY]
+    found = [await _described(pool, label, peer, answer, deadline) for (label, peer), answer in compared.items()]
     return sorted(found, key=lambda verified: (verified.name, verified.replica))
 
 
-async def _verify_model(pool: LivePool, label: str, peers: Sequence[Replicator], deadline: float) -> list[Verified]:
-    compared: dict[Replicator, Comparison] = {}
-    for peer in peers:
-        if peer.is_open and (why := peer.session.why_no_digest(label)):
-            compared[peer] = Comparison(Outcome.LEFT_OUT, why)
-    left = [peer for peer in peers if peer not in compared]
-    for pause in (0.0, *PAUSES):
-        if not left:
-            break
-        await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0)))
-        ours, *theirs = await _ask(pool, label, left, (), deadline)
-        compared.update({peer: compare(ours, answer) for peer, answer in zip(left, theirs, strict=True)})
-        left = [peer for peer in left if compared[peer].outcome is Outcome.UNDER_WAY]
-        if time.monotonic() >= deadline:
-            break
-    return [await _described(pool, label, peer, compared[peer], deadline) for peer in peers]
+async def _compare(
+    pool: LivePool, label: str, peers: Sequence[Replicator], deadline: float
+) -> dict[Replicator, Comparison]:
+    """Compare a model with these peers once."""
+    reasons = {peer: peer.session.why_no_digest(label) if peer.is_open else "" for peer in peers}
+    compared = {peer: Comparison(Outcome.LEFT_OUT, why) for peer, why in reasons.items() if why}
+    asked = [peer for peer in peers if peer not in compared]
+    if asked:
+        ours, *theirs = await _ask(pool, label, asked, (), deadline)
+        compared |= {peer: compare(ours, answer) for peer, answer in zip(asked, theirs, strict=True)}
+    return compared
 
 
 async def _ask(
