@@ -20,6 +20,8 @@ from p2p_replication.exceptions import ConfigurationError
 class ModelReplication:
     """How one model replicates; subclass it under ``@register(Model)``."""
 
+    #: The field by which all replicas know a row, where that is not the primary key (which stays local then).
+    key: str = ""
     #: Names of fields that stay local.
     exclude: Sequence[str] = ()
     #: ``{field name: merge}`` in place of last-writer-wins.
@@ -33,6 +35,7 @@ class Options:
     """The options of one replicated model, checked and frozen."""
 
     model: type[models.Model]
+    key: str = ""
     exclude: frozenset[str] = frozenset()
     merge: Mapping[str, Any] = field(default_factory=dict)
     pools: tuple[Mapping[str, Any], ...] = ()
@@ -42,12 +45,20 @@ class Options:
     def label(self) -> str:
         return self.model._meta.label
 
+    @property
+    def key_field(self) -> models.Field[Any, Any]:
+        """The field that says everywhere which row is meant."""
+        meta = self.model._meta
+        field = meta.get_field(self.key) if self.key else meta.pk
+        assert isinstance(field, models.Field)
+        return field
+
     def fields(self) -> list[models.Field[Any, Any]]:
-        """The fields that travel: concrete, not the key, not generated, not excluded."""
+        """The fields that travel: concrete, neither the key nor the primary key, not generated, not excluded."""
         return [
             f
             for f in self.model._meta.concrete_fields
-            if not f.primary_key and not f.generated and f.name not in self.exclude
+            if not f.primary_key and f.name != self.key and not f.generated and f.name not in self.exclude
         ]
 
 
@@ -143,13 +154,21 @@ def _options(model: type[models.Model], replication: type) -> Options:
         {"topic": pool} if isinstance(pool, str) else dict(pool) for pool in getattr(replication, "pools", ())
     )
     exclude = frozenset(getattr(replication, "exclude", ()))
-    unknown = exclude - {f.name for f in model._meta.concrete_fields}
+    key = getattr(replication, "key", "")
+    known = {f.name for f in model._meta.concrete_fields}
+    if key and key not in known:
+        raise ConfigurationError(
+            f"{model._meta.label}: key names {key!r}, which is no field of the model. "
+            f"It has: {', '.join(sorted(known))}."
+        )
+    unknown = exclude - known
     if unknown:
         raise ConfigurationError(
             f"{model._meta.label}: exclude names {', '.join(sorted(unknown))}, which is no field of the model."
         )
     return Options(
         model=model,
+        key=key,
         exclude=exclude,
         merge=dict(getattr(replication, "merge", {})),
         pools=pools,

@@ -9,12 +9,10 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import models
 
+from p2p_replication.checks.keys import check_key
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.registry import Options, registry
-from p2p_replication.storage.codecs import wire_type
-
-#: How keys may travel.
-KEY_TYPES = {"uuid", "text"}
+from p2p_replication.storage.codecs import natural_model, wire_type
 
 
 @register(Tags.models)
@@ -61,21 +59,7 @@ def _identity(options: Options) -> Iterator[CheckMessage]:
             obj=options.model,
             id="p2p_replication.E017",
         )
-    key = meta.pk
-    try:
-        kind = wire_type(key) if isinstance(key, models.Field) else None
-    except ConfigurationError:
-        kind = None
-    if kind not in KEY_TYPES:
-        name = type(key).__name__
-        yield Error(
-            f"{options.label} has a {name} as its primary key: two replicas would give different rows the same "
-            "key, or the key can't travel yet.",
-            hint="Inherit from p2p_replication.models.ReplicatedModel, or use a UUIDField (default=uuid7 from "
-            "p2p_replication.models) or a CharField as primary key.",
-            obj=options.model,
-            id="p2p_replication.E010",
-        )
+    yield from check_key(options)
 
 
 def _proxy(model: type[models.Model]) -> Iterator[CheckMessage]:
@@ -101,13 +85,15 @@ def _options(options: Options) -> Iterator[CheckMessage]:
     for name in sorted(options.exclude):
         field = options.model._meta.get_field(name)
         assert isinstance(field, models.Field)
-        if field.primary_key:
+        if field is options.key_field:
             yield Error(
-                f"exclude names the primary key {name}, which always travels: it says which row is meant.",
+                f"exclude names the key {name}, which always travels: it says which row is meant.",
                 hint=f"Remove {name} from {options.source}.exclude.",
                 obj=field,
                 id="p2p_replication.E016",
             )
+        elif field.primary_key:
+            continue  # Local in any case.
         elif not field.null and not field.generated and not field.has_db_default() and field.get_default() is None:
             yield Error(
                 f"{name} is excluded, but a row can't be inserted without it: other replicas' rows would never "
@@ -122,13 +108,13 @@ def _field(options: Options, field: models.Field[Any, Any]) -> Iterator[CheckMes
     related = field.related_model if field.remote_field is not None else None
     if isinstance(related, type):
         target = related._meta.concrete_model or related
-        if target not in registry:
+        if target not in registry and natural_model(field) is None:
             yield Error(
-                f"{field.name} refers to {related._meta.label}, which does not replicate: its keys mean other rows "
-                "(or none) elsewhere, so that rows of this model could not be applied.",
-                hint=f"Let {related._meta.label} replicate too, or add {field.name!r} to exclude in "
-                f"{options.source} (it stays local then, and needs null=True or a default), or keep a name that "
-                "means the same everywhere in a CharField.",
+                f"{field.name} refers to {related._meta.label}, which neither replicates nor has natural keys: its "
+                "primary keys mean other rows (or none) elsewhere, so that rows of this model could not be applied.",
+                hint=f"Let {related._meta.label} replicate too; or give it natural_key(), and its manager "
+                f"get_by_natural_key(); or add {field.name!r} to exclude in {options.source} (it stays local then, "
+                "and needs null=True or a default).",
                 obj=field,
                 id="p2p_replication.E013",
             )
@@ -166,11 +152,29 @@ def _relations_without_columns(options: Options) -> Iterator[CheckMessage]:
             )
     for field in meta.private_fields:
         if hasattr(field, "ct_field") and hasattr(field, "fk_field"):
-            yield Warning(
-                f"The generic foreign key {field.name} does not replicate yet: content types have other numbers "
-                "elsewhere.",
-                hint="Use a foreign key for each kind of target, or exclude its two columns "
-                f"({field.ct_field} and {field.fk_field}).",
-                obj=options.model,
-                id="p2p_replication.W011",
-            )
+            yield from _generic_foreign_key(options, field)
+
+
+def _generic_foreign_key(options: Options, generic: Any) -> Iterator[CheckMessage]:
+    """The content type travels by name; the other column as it is, which has to mean the same row everywhere."""
+    if {generic.ct_field, generic.fk_field} & options.exclude:
+        return
+    column = options.model._meta.get_field(generic.fk_field)
+    assert isinstance(column, models.Field)
+    if column.get_internal_type() not in ("UUIDField", "CharField", "TextField"):
+        yield Warning(
+            f"The generic foreign key {generic.name} keeps primary keys as numbers in {generic.fk_field}, which mean "
+            "other rows (or none) elsewhere.",
+            hint=f"Make {generic.fk_field} a UUIDField or a CharField(max_length=36), for targets whose primary key "
+            f"is a UUID or a text; or exclude both columns ({generic.ct_field} and {generic.fk_field}).",
+            obj=options.model,
+            id="p2p_replication.W011",
+        )
+    elif numbered := sorted(other.label for other in registry if other.key):
+        yield Warning(
+            f"The generic foreign key {generic.name} can't refer to rows of {', '.join(numbered)}: their primary "
+            "keys are local numbers, which mean other rows (or none) elsewhere.",
+            hint="Use a foreign key for these targets, which is translated; if none is meant, silence this check.",
+            obj=options.model,
+            id="p2p_replication.W013",
+        )

@@ -7,6 +7,9 @@ from django.utils.translation import gettext_lazy as _
 
 from p2p_replication.models.own_tables import ReplicaState
 
+#: Fields in one block of a changed-column bitmap.
+BLOCK_BITS = 62
+
 
 class Stream(ReplicaState):
     """A captured model: its short number in the log and the ledger, and the state of its triggers."""
@@ -73,7 +76,7 @@ class ChangeLogEntry(ReplicaState):
     layout = models.IntegerField()
     key = models.TextField()
     operation = models.SmallIntegerField(choices=Operation.choices)
-    #: Bit *i* of block *b* is field ``62 * b + i`` of the layout.
+    #: Bit *i* of block *b* is field ``BLOCK_BITS * b + i`` of the layout.
     columns = models.BigIntegerField(default=0)
     block = models.SmallIntegerField(default=0)
     #: Milliseconds since the epoch, by the database's clock.

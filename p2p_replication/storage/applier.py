@@ -238,7 +238,7 @@ def _apply_slice(
         if entry.key in done.parked:
             store_state(stream, entry, state, EntryStatus.PARKED)
         else:
-            settle_entry(stream, entry, state)
+            settle_entry(stream, entry, state, plan.awaited.get(entry.key, ()))
     save_entries(database.connection, stream.id, [entry for entry, _ in touched])
     if done.parked:
         note_parked(database, stream, done.parked)
@@ -271,8 +271,12 @@ def take_rows(
     return entries, rows
 
 
-def settle_entry(stream: StreamStore, entry: Entry, state: RowState) -> None:
-    """Write a state that the table now holds (or, of a deleted row, no more) into its entry."""
-    store_state(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED)
+def settle_entry(stream: StreamStore, entry: Entry, state: RowState, awaited: Collection[str] = ()) -> None:
+    """Write a state that the table now holds (or, of a deleted row, no more) into its entry.
+
+    Args:
+        awaited: fields that are null in the table for now (``TableChanges.awaited``).
+    """
+    store_state(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED, awaited)
     if state.alive:
-        entry.digest = stream.digest_of_values(entry.layout, state.values)
+        entry.digest = stream.digest_of_values(entry.layout, {**state.values, **dict.fromkeys(awaited)})

@@ -14,6 +14,7 @@ from typing import Any
 from django.db import models
 
 from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.registry import registry
 
 Convert = Callable[[Any], Any]
 
@@ -65,7 +66,9 @@ def wire_type(field: models.Field[Any, Any]) -> str:
 
     Raises ConfigurationError for a field that cannot travel.
     """
-    target = _target(field)
+    if (model := natural_model(field)) is not None:
+        return f"natural key of {model._meta.label}"
+    target = key_of_target(field) or _target(field)
     if target is not None:
         return f"key of {target.model._meta.label}: {wire_type(target)}"
     internal = field.get_internal_type()
@@ -85,6 +88,29 @@ def base_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
     while (target := _target(field)) is not None:
         field = target
     return field
+
+
+def key_of_target(field: models.Field[Any, Any]) -> models.Field[Any, Any] | None:
+    """Return the field by which all replicas know what a foreign key points at, where its column has a local number."""
+    target = _target(field)
+    if target is None or not target.primary_key:
+        return None
+    options = registry.get(target.model._meta.label)
+    return options.key_field if options is not None and options.key else None
+
+
+def natural_model(field: models.Field[Any, Any]) -> type[models.Model] | None:
+    """Return the model that a foreign key points at if it does not replicate, but has natural keys."""
+    target = _target(field)
+    model = field.related_model if target is not None else None
+    if not isinstance(model, type) or (model._meta.concrete_model or model) in registry:
+        return None
+    return model if is_naturally_keyed(model) else None
+
+
+def is_naturally_keyed(model: type[models.Model]) -> bool:
+    """Tell whether a model has what Django's own serializers want of one with natural keys."""
+    return hasattr(model, "natural_key") and hasattr(model._default_manager, "get_by_natural_key")
 
 
 def _target(field: models.Field[Any, Any]) -> models.Field[Any, Any] | None:

@@ -33,10 +33,11 @@ def adopt_known_fields(database: ReplicaDatabase, stream: StreamStore) -> int:
         if not page:
             return adopted
         after = page[-1][0]
-        adopted += _adopt_page(database, stream, [key for _, key in page])
+        adopted += adopt_page(database, stream, [key for _, key in page])
 
 
-def _adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) -> int:
+def adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) -> int:
+    """Do so for these rows, in one transaction."""
     aside: dict[str, tuple[str, str]] = {}
     tries = 0
     while True:
@@ -54,7 +55,7 @@ def _adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str])
 
 
 def _adopt(database: ReplicaDatabase, stream: StreamStore, keys: list[str], aside: dict[str, tuple[str, str]]) -> int:
-    plan, settled, parked = TableChanges(stream), [], {}
+    plan, settled, adopted, parked = TableChanges(stream), [], [], {}
     # What the application wrote into the new field since counts first.
     entries, rows = take_rows(database, stream, keys, aside)
     for key, entry in entries.items():
@@ -67,10 +68,12 @@ def _adopt(database: ReplicaDatabase, stream: StreamStore, keys: list[str], asid
             parked[key] = aside[key]
         else:
             plan.add(key, state, row)
-            settle_entry(stream, entry, state)
+            adopted.append((entry, state))
         settled.append(entry)
     with unlogged(database):
         plan.write()
+    for entry, state in adopted:
+        settle_entry(stream, entry, state, plan.awaited.get(entry.key, ()))
     save_entries(database.connection, stream.id, settled)
     note_parked(database, stream, parked)
     return len(settled)

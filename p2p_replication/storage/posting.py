@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Operation, Stream
+from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, EntryStatus, Operation, Stream
 from p2p_replication.models.replica import Replica
 from p2p_replication.protocol.clock import ADOPTED, NEVER, next_clock
 from p2p_replication.storage.digests import differing
 from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries
 from p2p_replication.storage.parking import busy_keys, forget_parked
+from p2p_replication.storage.renamed_keys import log_referring_rows
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import WireRow
 
@@ -22,8 +23,8 @@ logger = logging.getLogger("p2p_replication.storage")
 
 LOG = ChangeLogEntry._meta.db_table
 REPLICA = Replica._meta.db_table
-#: Fields in one block of a changed-column bitmap.
-BLOCK_BITS = 62
+#: An update of no field: the row (whose local primary key stayed) has this key now, and had another one before.
+RENAMED = Operation.UPDATE.value
 
 
 class LogEntry(NamedTuple):
@@ -35,6 +36,10 @@ class LogEntry(NamedTuple):
     columns: int
     block: int
     wall: int
+
+    @property
+    def is_renaming(self) -> bool:
+        return self.operation == RENAMED and not self.columns
 
 
 @dataclass
@@ -63,7 +68,7 @@ def post(database: ReplicaDatabase) -> Posted:
             _note_backlog(database)
         # By their numbers: on PostgreSQL a lower one may be committed later.
         _delete_log(database, entries)
-        posted.more = more
+        posted.more = more or any(entry.is_renaming for entry in entries)
         database.budget.measured(len(entries), time.monotonic() - began)
     return posted
 
@@ -156,6 +161,8 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     unsettled = Replica.objects.using(database.alias).values_list("unsettled_through", flat=True).get()
     parked = [key for key, entry in ledger.items() if entry.status == EntryStatus.PARKED]
     ending = busy_keys(database, stream, [key for key in parked if not ledger[key].alive])
+    if renamed := [key for key, log in by_key.items() if any(item.is_renaming for item, _ in log)]:
+        log_referring_rows(database, stream, renamed)
     changed: list[Entry] = []
     for key, log in by_key.items():
         entry = fold(stream, key, ledger.get(key), rows.get(key), log, unsettled, key in ending)
@@ -299,7 +306,8 @@ def _settle(stream: StreamStore, entry: Entry, row: WireRow | None, clocks: dict
         entry.held.update({name: values[name] for name in written})
     elif row is not None:
         entry.status = EntryStatus.PRESENT
-        entry.held = {name: value for name, value in entry.held.items() if name not in stream.table.codecs}
+        # What is held for a field of the table has still to get there, unless the application has written the field.
+        entry.held = {name: value for name, value in entry.held.items() if name not in written}
     # A field that a migration has removed since has no value any more.
     set_clocks(entry, {name: c for name, c in clocks.items() if name in stream.table.codecs or name in entry.held})
     if entry.status == EntryStatus.PRESENT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db import models
@@ -23,16 +23,23 @@ class Relations:
         self.connection: BaseDatabaseWrapper = table.connection
         quote = table.quoted
         meta = table.options.model._meta
-        #: ``(field, parent's label, parent's table, parent's column)``
-        self.parents: list[tuple[str, str, str, str]] = []
+        #: ``(field, parent's label, parent's table, parent's column, from wire value to what stands there)``
+        self.parents: list[tuple[str, str, str, str, Callable[[Any], Any] | None]] = []
         for name, parent in table.parents.items():
             field = meta.get_field(name)
             assert isinstance(field, models.ForeignKey)
             column = field.target_field.column
-            if getattr(field, "db_constraint", False) and column:
-                self.parents.append((name, parent._meta.label, quote(parent._meta.db_table), quote(column)))
-        #: ``(child's label, child's table, child's column, delete the child's rows)``
-        self.children: list[tuple[str, str, str, bool]] = []
+            if reference := table.references.by_key.get(name):
+                found = (reference.label, reference.table, reference.key_column, reference.key_text)
+                self.parents.append((name, *found))
+            elif name not in table.references.natural and getattr(field, "db_constraint", False) and column:
+                convert = table.codecs[name].from_wire
+                self.parents.append((name, parent._meta.label, quote(parent._meta.db_table), quote(column), convert))
+        #: Natural keys without whose target a row can't be.
+        self._needed = [reference for reference in table.references.natural.values() if not reference.optional]
+        self.has_parents = bool(self.parents or self._needed)
+        #: ``(child's label, its table, its column, the column here to which that refers, delete the child's rows)``
+        self.children: list[tuple[str, str, str, str, bool]] = []
         for relation in meta.get_fields(include_hidden=True):
             if isinstance(relation, models.ForeignObjectRel) and (relation.one_to_many or relation.one_to_one):
                 field, child = relation.field, relation.related_model
@@ -45,14 +52,16 @@ class Relations:
                 ):
                     # The rows of an automatic many-to-many table are nothing without their two ends.
                     cascade = bool(child._meta.auto_created)
-                    self.children.append((child._meta.label, quote(child._meta.db_table), quote(column), cascade))
+                    target = quote(str(field.target_field.column))
+                    self.children.append(
+                        (child._meta.label, quote(child._meta.db_table), quote(column), target, cascade)
+                    )
 
     def missing_parents(self, rows: Iterable[tuple[str, Mapping[str, Any]]], arriving: Arriving) -> dict[str, str]:
         """Return ``{key: what is missing}`` for the rows whose parents are not in the database (or among the rows)."""
         rows = list(rows)
         missing: dict[str, str] = {}
-        for name, label, parent_table, column in self.parents:
-            convert = self.table.codecs[name].from_wire
+        for name, label, parent_table, column, convert in self.parents:
             wanted: dict[str, list[str]] = {}
             for key, values in rows:
                 value = values.get(name)
@@ -64,50 +73,60 @@ class Relations:
                 absent -= {key for key, _ in rows} - missing.keys()
             for parent in absent:
                 missing.update(dict.fromkeys(wanted[parent], f"{label} {parent}"))
+        for reference in self._needed:
+            values = {key: row[reference.name] for key, row in rows if row.get(reference.name) is not None}
+            there = reference.find(set(values.values()), {})
+            missing.update({key: f"{reference.label} {v}" for key, v in values.items() if v not in there})
         return missing
 
     def still_referenced(self, keys: list[str]) -> dict[str, str]:
         """Return ``{key: who refers to it}`` for rows that can't be deleted yet."""
         blocked: dict[str, str] = {}
-        for label, child_table, column, cascade in self.children:
+        for label, child_table, column, target, cascade in self.children:
             if cascade:
                 continue
             if child_table == self.table.name:
-                blocked.update(self._outside_references(keys, column, label))
-            else:
+                blocked.update(self._outside_references(keys, column, target, label))
+            elif target == self.table.key_column:
                 blocked.update(dict.fromkeys(self._values(child_table, column, keys), label))
+            else:
+                referred = f"EXISTS (SELECT 1 FROM {child_table} child WHERE child.{column} = t.{target}) AND "
+                found = self._values(f"{self.table.name} t", self.table.key_column, keys, referred)
+                blocked.update(dict.fromkeys(found, label))
         return blocked
 
     def delete_links(self, keys: list[str]) -> None:
         """Delete the automatic many-to-many rows of rows that are about to go."""
-        for _, child_table, column, cascade in self.children:
+        for _, child_table, column, target, cascade in self.children:
             if cascade:
                 with self.connection.cursor() as cursor:
                     for chunk in chunks(keys):
-                        cursor.execute(
-                            f"DELETE FROM {child_table} WHERE {column} IN ({marks(len(chunk))})", list(chunk)
-                        )
+                        ends = marks(len(chunk))
+                        if target != self.table.key_column:
+                            ends = f"SELECT {target} FROM {self.table.name} WHERE {self.table.key_column} IN ({ends})"
+                        cursor.execute(f"DELETE FROM {child_table} WHERE {column} IN ({ends})", list(chunk))
 
-    def _outside_references(self, keys: list[str], column: str, label: str) -> dict[str, str]:
+    def _outside_references(self, keys: list[str], column: str, target: str, label: str) -> dict[str, str]:
         """References from rows of the same table that stay."""
         going = set(keys)
         found: dict[str, str] = {}
         with self.connection.cursor() as cursor:
             for chunk in chunks(keys):
+                key = self.table.key_column
                 cursor.execute(
-                    f"SELECT {column}, {self.table.key_column} FROM {self.table.name} "
-                    f"WHERE {column} IN ({marks(len(chunk))})",
+                    f"SELECT parent.{key}, child.{key} FROM {self.table.name} child JOIN {self.table.name} parent "
+                    f"ON child.{column} = parent.{target} WHERE parent.{key} IN ({marks(len(chunk))})",
                     list(chunk),
                 )
                 found.update({str(parent): label for parent, child in cursor.fetchall() if str(child) not in going})
         return found
 
-    def _values(self, table: str, column: str, values: list[str]) -> set[str]:
+    def _values(self, table: str, column: str, values: list[str], also: str = "") -> set[str]:
         found: set[str] = set()
         with self.connection.cursor() as cursor:
             for chunk in chunks(values):
                 cursor.execute(
-                    f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN ({marks(len(chunk))})", list(chunk)
+                    f"SELECT DISTINCT {column} FROM {table} WHERE {also}{column} IN ({marks(len(chunk))})", list(chunk)
                 )
                 found.update(str(record[0]) for record in cursor.fetchall())
         return found

@@ -38,6 +38,8 @@ class StreamStore:
         self.installed_layout: int | None = stream.layout_id
         self.table = table
         self.relations = Relations(table)
+        #: Rows may have foreign keys whose target is not there yet (``storage.awaited_targets``).
+        self.awaits_targets = bool(table.references.natural)
         self._layouts: dict[int, tuple[str, ...]] = {}
         self._ids: dict[tuple[str, ...], int] = {}
         #: The layout of a row whose every field is known.

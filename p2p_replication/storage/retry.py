@@ -10,6 +10,7 @@ from django.db import OperationalError
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
 from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.storage.applier import REFUSALS, is_busy, settle_entry, take_rows
+from p2p_replication.storage.awaited_targets import set_awaited_targets
 from p2p_replication.storage.ledger import Entry, save_entries
 from p2p_replication.storage.parking import REFUSED, forget_parked
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
@@ -22,8 +23,10 @@ PAGE = 4000
 
 
 def retry_parked(database: ReplicaDatabase) -> int:
-    """Try all parked entries again; return how many are parked no more."""
+    """Try all parked entries again; return how many are parked no more. Foreign keys that waited are set."""
     ended = 0
+    for stream in database.streams.values():
+        set_awaited_targets(database, stream)
     for refused in (False, True):
         after = 0
         while page := _page(database, after, refused):
@@ -80,11 +83,12 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
     _take_out_what_still_waits(plans)
     ended = 0
     with unlogged(database):
+        new = {table: keys for _, plan, _ in plans for table, keys in plan.new_keys().items()}
         for _, plan, _ in plans:
-            plan.write(swapping=swapping)
-    for stream, _, candidates in plans:
+            plan.write(swapping=swapping, new=new)
+    for stream, plan, candidates in plans:
         for entry in candidates.values():
-            settle_entry(stream, entry, state_of(stream, entry, None))
+            settle_entry(stream, entry, state_of(stream, entry, None), plan.awaited.get(entry.key, ()))
         save_entries(database.connection, stream.id, list(candidates.values()))
         if candidates:
             forget_parked(database, stream, candidates)

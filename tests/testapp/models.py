@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from p2p_replication.models import ReplicatedModel
+from p2p_replication.models import ReplicatedModel, uuid7
 
 
 class Note(ReplicatedModel):
@@ -231,3 +231,45 @@ class Specimen(ReplicatedModel):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+
+class Depot(models.Model):
+    """An integer primary key, which stays local: the slug says everywhere which row is meant."""
+
+    is_p2p_replicated = True
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=50, default="")
+
+    class Replication:
+        key = "slug"
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Crate(models.Model):
+    """Refers to a depot and to its own table by local numbers."""
+
+    is_p2p_replicated = True
+
+    uid = models.UUIDField(default=uuid7, unique=True, editable=False)
+    depot = models.ForeignKey(Depot, on_delete=models.CASCADE)
+    inside = models.ForeignKey("self", null=True, on_delete=models.SET_NULL)
+    label = models.CharField(max_length=50, default="")
+
+    class Replication:
+        key = "uid"
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class Stamp(ReplicatedModel):
+    """Refers to a row with a local number from a row that has none."""
+
+    crate = models.ForeignKey(Crate, null=True, on_delete=models.CASCADE)
+    text = models.CharField(max_length=50, default="")
+
+    def __str__(self) -> str:
+        return self.text

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from p2p_replication.models.ledger import ChangeLogEntry, Operation
+from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, Operation
 from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, is_ours, named
-from p2p_replication.storage.posting import BLOCK_BITS
+from p2p_replication.storage.posting import RENAMED
 from p2p_replication.storage.vendors.sqlite import MARKER, SQLite
 
 LOG = ChangeLogEntry._meta.db_table
@@ -72,6 +72,8 @@ def _parts(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
     yield "ins", "AFTER INSERT", "1", _append(target, f"NEW.{key}", insert)
     yield "del", "AFTER DELETE", "1", _append(target, f"OLD.{key}", delete)
     moved = _append(target, f"OLD.{key}", delete) + " " + _append(target, f"NEW.{key}", insert)
+    if target.local:
+        moved += " " + _append(target, f"NEW.{key}", RENAMED)
     yield "key", f"AFTER UPDATE OF {key}", f"OLD.{key} IS NOT NEW.{key}", moved
     for block in range((len(target.columns) + BLOCK_BITS - 1) // BLOCK_BITS):
         columns = target.columns[block * BLOCK_BITS : (block + 1) * BLOCK_BITS]
@@ -95,6 +97,8 @@ def _evictions(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
     """
     key = _q(target.key)
     sets = [columns for columns in target.unique if columns != (target.key,)]
+    if target.local:
+        sets.append((target.local,))  # No index says that it is unique.
     if not sets:
         return
     matches = " OR ".join(
@@ -102,6 +106,10 @@ def _evictions(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
     )
     others = f"FROM {_q(target.table)} t WHERE ({matches}) AND t.{key} IS NOT NEW.{key}"
     body = _append(target, f"t.{key}", Operation.EVICT.value, source=others)
+    if target.local:
+        # Rows that refer to the evicted one refer to the new one from now on.
+        same = f"t.{_q(target.local)} = NEW.{_q(target.local)} AND t.{key} <> NEW.{key}"
+        body += " " + _append(target, f"NEW.{key}", RENAMED, source=f"FROM {_q(target.table)} t WHERE {same}")
     yield "evi", "BEFORE INSERT", f"EXISTS (SELECT 1 {others})", body
     involved = sorted({column for columns in sets for column in columns})
     yield "evu", f"BEFORE UPDATE OF {', '.join(map(_q, involved))}", f"EXISTS (SELECT 1 {others})", body

@@ -1,0 +1,174 @@
+"""Models whose key on the wire is another field than their primary key, which is a local number."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from p2p_replication.models import Parking
+from p2p_replication.protocol.verification import Outcome, compare
+from tests.storage.conftest import StorageReplica, meet
+from tests.testapp.models import Crate, Depot, Stamp
+
+LABELS = ("testapp.Depot", "testapp.Crate", "testapp.Stamp")
+ALL = pytest.mark.on("sqlite", "postgresql", "mixed")
+
+
+def burn(replica: StorageReplica, numbers: int) -> None:
+    """Let this replica's primary keys be others than its peers'."""
+    alias = replica.alias
+    with connections[alias].cursor() as cursor:
+        for model in (Depot, Crate):
+            table = model._meta.db_table
+            if replica.site.vendor == "sqlite":
+                cursor.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", [table, numbers])
+            else:
+                cursor.execute("SELECT setval(pg_get_serial_sequence(%s, 'id'), %s)", [table, numbers])
+
+
+@pytest.fixture
+def two(replica: Any) -> tuple[StorageReplica, StorageReplica]:
+    a, b = replica("a"), replica("b")
+    burn(a, 1000)
+    burn(b, 2000)
+    return a, b
+
+
+def assert_equal(*replicas: StorageReplica) -> None:
+    first = replicas[0]
+    for other in replicas[1:]:
+        for label in LABELS:
+            assert first.canonical(label) == other.canonical(label)
+            assert compare(first.digest(label), other.digest(label)).outcome is Outcome.EQUAL
+    for one in replicas:
+        assert one.post().entries == 0
+        assert one.site.broken_references() == []
+
+
+@ALL
+def test_rows_have_primary_keys_of_their_own_on_each_replica(two):
+    a, b = two
+    depot = Depot.objects.using("a").create(slug="north", name="North")
+    crate = Crate.objects.using("a").create(depot=depot, label="c")
+    stamp = Stamp.objects.using("a").create(crate=crate, text="s")
+    Depot.objects.using("b").create(slug="south", name="South")
+    meet(a, b, labels=LABELS)
+    assert b.parked() == 0
+    there = Stamp.objects.using("b").get(pk=stamp.pk).crate
+    assert (there.uid, there.depot.slug, there.depot.name) == (crate.uid, "north", "North")
+    assert depot.pk < 2000 <= there.depot.pk
+    assert crate.pk < 2000 <= there.pk
+    assert_equal(a, b)
+    # And on from there: edits on both sides, a new row behind those that peers have sent.
+    Depot.objects.using("b").filter(slug="north").update(name="N")
+    Crate.objects.using("a").filter(uid=crate.uid).update(label="C")
+    Depot.objects.using("b").create(slug="east")
+    Crate.objects.using("b").filter(uid=crate.uid).update(depot=Depot.objects.using("b").get(slug="south"))
+    meet(a, b, labels=LABELS)
+    there = Crate.objects.using("a").get(uid=crate.uid)
+    assert (there.label, there.depot.slug) == ("C", "south")
+    assert Depot.objects.using("a").get(slug="north").name == "N"
+    assert_equal(a, b)
+    for one in two:
+        one.sent_rows = 0
+    meet(a, b, labels=LABELS)
+    assert [one.sent_rows for one in two] == [0, 0]
+
+
+@ALL
+@pytest.mark.parametrize("batch_size", [0, 1])
+def test_children_before_parents_wait_and_come_in_together(two, batch_size):
+    """A chain and a cycle in one table, and rows of another model, before anything that they refer to."""
+    a, b = two
+    depot = Depot.objects.using("a").create(slug="d")
+    crates = [Crate.objects.using("a").create(depot=depot, label=str(i)) for i in range(5)]
+    for child, parent in zip(crates, [*crates[1:], crates[0]], strict=True):
+        Crate.objects.using("a").filter(pk=child.pk).update(inside=parent)
+    Stamp.objects.using("a").bulk_create(Stamp(crate=crate) for crate in crates)
+    b.pull(a, LABELS[::-1], batch_size=batch_size)
+    assert b.parked() == 10
+    assert set(Parking.objects.using("b").values_list("reason", flat=True)) == {"missing parent"}
+    while b.retry_parked():
+        pass
+    assert b.parked() == 0
+    assert_equal(a, b)
+
+
+@ALL
+def test_deletes_of_rows_that_others_refer_to(two):
+    a, b = two
+    for slug in ("kept", "gone"):
+        depot = Depot.objects.using("a").create(slug=slug)
+        outer = Crate.objects.using("a").create(depot=depot, label="outer")
+        Crate.objects.using("a").create(depot=depot, label="inner", inside=outer)
+    meet(a, b, labels=LABELS)
+    new = Crate.objects.using("b").create(depot=Depot.objects.using("b").get(slug="kept"), label="new")
+    for depot in Depot.objects.using("a"):
+        depot.delete()
+    b.pull(a, LABELS)
+    b.retry_parked()
+    assert [depot.slug for depot in Depot.objects.using("b")] == ["kept"]
+    assert list(Crate.objects.using("b").values_list("label", flat=True)) == ["new"]
+    assert Parking.objects.using("b").get().reason == "still referenced"
+    new.delete(using="b")
+    meet(a, b, labels=LABELS)
+    assert not Depot.objects.using("b").exists()
+    assert b.parked() == 0
+    assert_equal(a, b)
+
+
+@ALL
+def test_the_same_key_made_on_two_replicas_is_one_row(two):
+    a, b = two
+    for one, name in ((a, "from a"), (b, "from b")):
+        depot = Depot.objects.using(one.alias).create(slug="same", name=name)
+        Crate.objects.using(one.alias).create(depot=depot, label=name)
+    meet(a, b, labels=LABELS)
+    assert_equal(a, b)
+    assert Crate.objects.using("a").filter(depot__slug="same").count() == 2
+    assert a.parked() == b.parked() == 0
+
+
+@ALL
+def test_a_deleted_row_comes_again_with_another_primary_key(two):
+    a, b = two
+    Depot.objects.using("a").create(slug="d", name="first")
+    meet(a, b, labels=LABELS)
+    Depot.objects.using("a").get().delete()
+    depot = Depot.objects.using("a").create(slug="d", name="second")
+    Crate.objects.using("a").create(depot=depot)
+    meet(a, b, labels=LABELS)
+    assert Depot.objects.using("b").get().name == "second"
+    assert_equal(a, b)
+
+
+@ALL
+def test_another_key_is_a_delete_and_an_insert_and_what_refers_to_the_row_follows(two):
+    a, b = two
+    depot = Depot.objects.using("a").create(slug="old", name="n")
+    crate = Crate.objects.using("a").create(depot=depot, label="c")
+    Stamp.objects.using("a").create(crate=crate)
+    meet(a, b, labels=LABELS)
+    Depot.objects.using("a").update(slug="new")
+    other = uuid.uuid4()
+    Crate.objects.using("a").update(uid=other)
+    for _ in range(3):
+        meet(a, b, labels=LABELS)
+    assert [(d.slug, d.name) for d in Depot.objects.using("b")] == [("new", "n")]
+    assert Stamp.objects.using("b").get().crate.uid == other
+    assert Crate.objects.using("b").get().depot.slug == "new"
+    assert a.parked() == b.parked() == 0
+    assert_equal(a, b)
+    # The primary key of a row means nothing to anybody.
+    for one in two:
+        one.sent_rows = 0
+    Stamp.objects.using("a").update(crate=None)
+    meet(a, b, labels=LABELS)
+    Crate.objects.using("a").update(id=99)
+    Stamp.objects.using("b").update(crate=Crate.objects.using("b").get())
+    meet(a, b, labels=LABELS)
+    assert Stamp.objects.using("a").get().crate_id == 99
+    assert_equal(a, b)
