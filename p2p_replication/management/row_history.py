@@ -90,10 +90,8 @@ def key_text(database: str, options: Options, typed: str) -> str:
     Raises ConfigurationError if that can be no key of the model.
     """
     table = ModelTable(connections[database], options)
-    pk = options.model._meta.pk
-    assert pk is not None
     try:
-        value: Any = base_field(pk).to_python(typed)
+        value: Any = base_field(options.key_field).to_python(typed)
         return table.key_from_wire(value.bytes if isinstance(value, uuid.UUID) else value)
     except (ValidationError, ValueError) as error:
         raise ConfigurationError(

@@ -6,9 +6,16 @@ replicate, so that nobody tells of its rows: they are looked for, with the parke
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Collection
+from typing import Any
+
+from django.db import DataError
+
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
 from p2p_replication.storage.held_fields import PAGE, adopt_page
 from p2p_replication.storage.ledger import load_entries
+from p2p_replication.storage.references import NaturalReference
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 
 
@@ -33,7 +40,16 @@ def set_awaited_targets(database: ReplicaDatabase, stream: StreamStore) -> int:
         ready: set[str] = set()
         for name, reference in references.items():
             values = {key: entry.held[name] for key, entry in entries.items() if entry.held.get(name) is not None}
-            there = reference.find(set(values.values()), {})
+            there = _present(reference, set(values.values()))
             ready |= {key for key, value in values.items() if value in there}
             left = left or len(there) < len(set(values.values()))
         done += adopt_page(database, stream, sorted(ready)) if ready else 0
+
+
+def _present(reference: NaturalReference, values: Collection[Any]) -> set[Any]:
+    """Return the natural keys whose targets are there."""
+    there: set[Any] = set()
+    for value in values:
+        with contextlib.suppress(ValueError, DataError):
+            there |= reference.find([value], {}).keys()
+    return there

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
-from p2p_replication.storage.applier import BUSY_PAUSE, BUSY_TRIES, settle_entry, take_rows
+from p2p_replication.storage.applier import BUSY_PAUSE, BUSY_TRIES, REFUSALS, settle_entry, take_rows
 from p2p_replication.storage.ledger import save_entries
-from p2p_replication.storage.parking import BUSY, note_parked
+from p2p_replication.storage.parking import BUSY, REFUSED, note_parked
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import Busy
 from p2p_replication.storage.table_changes import TableChanges
@@ -52,6 +52,13 @@ def adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) 
                 aside.update(dict.fromkeys(error.keys, (BUSY, str(error))))
             else:
                 raise
+        except REFUSALS as error:
+            # A value that its column can't take, or that refers to a row which is not there.
+            if len(keys) > 1:
+                return sum(adopt_page(database, stream, [key]) for key in keys)
+            if aside:
+                raise
+            aside[keys[0]] = (REFUSED, str(error) or "error")
 
 
 def _adopt(database: ReplicaDatabase, stream: StreamStore, keys: list[str], aside: dict[str, tuple[str, str]]) -> int:

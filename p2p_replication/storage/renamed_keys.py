@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, Operation
-from p2p_replication.storage.ledger import chunks, marks
+from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, EntryStatus, Operation
+from p2p_replication.storage.ledger import TABLE, chunks, marks
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 
 LOG = ChangeLogEntry._meta.db_table
@@ -31,6 +31,8 @@ def log_referring_rows(database: ReplicaDatabase, stream: StreamStore, keys: Seq
                         f"SELECT {child.id}, {child.full_layout}, {table.key_text('t')}, {Operation.UPDATE.value}, "
                         f"{1 << bit}, {block}, {database.vendor.now_ms} FROM {table.name} t "
                         f"JOIN {parent.name} p ON t.{column} = p.{reference.column} "
-                        f"WHERE p.{parent.key_column} IN ({marks(len(chunk))})",
-                        list(chunk),
+                        f"WHERE p.{parent.key_column} IN ({marks(len(chunk))}) AND NOT EXISTS (SELECT 1 FROM {TABLE} l "
+                        f"WHERE l.stream = %s AND l.key = {table.key_text('t')} AND l.status = %s)",
+                        # Of a parked row the ledger says what it refers to.
+                        [*chunk, child.id, EntryStatus.PARKED.value],
                     )

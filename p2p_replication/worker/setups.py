@@ -79,7 +79,8 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
         if stream is None:
             raise ConfigurationError(
                 f"{declaration.model} is declared in the pool {pool} but does not replicate in this project (any "
-                "more): cancel it in the admin, or restore the model."
+                "more): cancel it in the admin, or restore the model. If its migrations have not all run: manage.py "
+                "migrate."
             )
         pull, push = declaration.pull or {}, declaration.push or {}
         parts[declaration.model] = Part(

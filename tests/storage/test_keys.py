@@ -6,10 +6,13 @@ import uuid
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from p2p_replication.models import Parking
 from p2p_replication.protocol.verification import Outcome, compare
+from p2p_replication.storage.capture.installation import install, remove
+from p2p_replication.storage.unlogged import unlogged
+from tests.storage.batches import batch_of, edited, with_values
 from tests.storage.conftest import StorageReplica, meet
 from tests.testapp.models import Crate, Depot, Stamp
 
@@ -172,3 +175,116 @@ def test_another_key_is_a_delete_and_an_insert_and_what_refers_to_the_row_follow
     meet(a, b, labels=LABELS)
     assert Stamp.objects.using("a").get().crate_id == 99
     assert_equal(a, b)
+
+
+@ALL
+def test_two_rows_that_swap_their_keys(two):
+    a, b = two
+    for slug in "xy":
+        depot = Depot.objects.using("a").create(slug=slug, name=f"was {slug}")
+        Crate.objects.using("a").create(depot=depot, label=f"in what was {slug}")
+    meet(a, b, labels=LABELS)
+    with transaction.atomic(using="a"):
+        for old, new in (("x", "t"), ("y", "x"), ("t", "y")):
+            Depot.objects.using("a").filter(slug=old).update(slug=new)
+    for _ in range(2):
+        meet(a, b, labels=LABELS)
+    assert set(Depot.objects.using("b").values_list("slug", "name")) == {("x", "was y"), ("y", "was x")}
+    crates = set(Crate.objects.using("b").values_list("label", "depot__slug"))
+    assert crates == {("in what was x", "y"), ("in what was y", "x")}
+    assert_equal(a, b)
+
+
+@pytest.mark.on("sqlite")
+@pytest.mark.parametrize("posted", [True, False])
+def test_a_row_that_replaces_another_with_its_primary_key(two, posted):
+    """What referred to the one refers to the other now, though nothing was written there."""
+    a, b = two
+    depot = Depot.objects.using("a").create(slug="x")
+    Crate.objects.using("a").create(depot=depot, label="c")
+    meet(a, b, labels=LABELS)
+    a.outside(("INSERT OR REPLACE INTO testapp_depot (id, slug, name) VALUES (%s, 'y', '')", [depot.pk]))
+    if posted:
+        a.post()
+    for _ in range(2):
+        meet(a, b, labels=LABELS)
+    assert [d.slug for d in Depot.objects.using("b")] == ["y"]
+    assert Crate.objects.using("b").get().depot.slug == "y"
+    assert_equal(a, b)
+    # Not replaced: nothing is said of it.
+    a.outside(("INSERT OR IGNORE INTO testapp_depot (id, slug, name) VALUES (%s, 'z', '')", [depot.pk]))
+    a.outside(("INSERT OR REPLACE INTO testapp_depot (id, slug, name) VALUES (%s, 'y', 'n')", [depot.pk]))
+    meet(a, b, labels=LABELS)
+    assert [(d.slug, d.name) for d in Depot.objects.using("b")] == [("y", "n")]
+    assert_equal(a, b)
+
+
+@ALL
+def test_a_renamed_row_does_not_undo_what_a_parked_row_says(two):
+    """A peer has moved a crate to a depot that is not here yet; then the depot where it still lies gets another key."""
+    a, b = two
+    first = Depot.objects.using("a").create(slug="first")
+    Crate.objects.using("a").create(depot=first)
+    meet(a, b, labels=LABELS)
+    Crate.objects.using("a").update(depot=Depot.objects.using("a").create(slug="second"))
+    b.pull(a, ("testapp.Crate",))
+    assert b.parked() == 1
+    Depot.objects.using("b").update(slug="renamed")
+    for _ in range(2):
+        meet(b, a, labels=LABELS)
+    for alias in "ab":
+        assert Crate.objects.using(alias).get().depot.slug == "second"
+        assert set(Depot.objects.using(alias).values_list("slug", flat=True)) == {"renamed", "second"}
+    assert_equal(a, b)
+
+
+@ALL
+def test_rows_that_were_there_before_meet_by_their_keys(two):
+    a, b = two
+    for one, slugs in ((a, ("m", "only a")), (b, ("only b", "m"))):
+        remove(one.alias)
+        for slug in slugs:
+            depot = Depot.objects.using(one.alias).create(slug=slug)
+            Crate.objects.using(one.alias).create(uid=uuid.uuid5(uuid.NAMESPACE_DNS, slug), depot=depot)
+        install(one.alias)
+        one.start()
+    meet(a, b, labels=LABELS)
+    assert Depot.objects.using("a").count() == Depot.objects.using("b").count() == 3
+    assert Crate.objects.using("a").get(depot__slug="only b")
+    assert_equal(a, b)
+    for one in two:
+        found = install(one.alias, because="test")
+        assert all(not r.total for r in found.values()), found
+
+
+@ALL
+def test_forged_references_lose_nothing(two):
+    a, b = two
+    depot = Depot.objects.using("a").create(slug="d")
+    Crate.objects.using("a").create(depot=depot, label="bad")
+    Crate.objects.using("a").create(depot=depot, label="good")
+    b.pull(a, ("testapp.Depot",))
+    for value in (depot.pk, b"d", 1.5, True, "nowhere"):
+        forged = edited(
+            batch_of(a, "testapp.Crate"),
+            lambda row, value=value: with_values(row, depot=value) if row.state.values["label"] == "bad" else row,
+        )
+        b.apply(a, forged)
+        assert list(Crate.objects.using("b").values_list("label", flat=True)) == ["good"]
+        assert b.retry_parked() == 0
+    assert b.parked() == 1
+
+
+@ALL
+def test_unique_values_can_be_swapped_and_primary_keys_stay(two):
+    """Two parked rows that swap a unique value are taken out and put back as they were."""
+    a, b = two
+    for slug in "xy":
+        Depot.objects.using("a").create(slug=slug)
+    meet(a, b, labels=LABELS)
+    before = dict(Depot.objects.using("b").values_list("slug", "pk"))
+    stream = b.stream("testapp.Depot")
+    with b.database.writing(), unlogged(b.database):
+        stream.table.rewrite({"x": {"name": "1"}, "y": {"name": "2"}})
+    assert dict(Depot.objects.using("b").values_list("slug", "pk")) == before
+    assert set(Depot.objects.using("b").values_list("slug", "name")) == {("x", "1"), ("y", "2")}
