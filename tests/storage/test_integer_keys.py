@@ -121,7 +121,7 @@ def test_the_migrations_of_the_page_make_an_ordinary_table_replicate(shop):
         missing = StringIO()
         with suppress(SystemExit):
             call_command("makemigrations", "--dry-run", "shop", verbosity=3, stdout=missing)
-        assert "uid" not in missing.getvalue(), missing.getvalue()
+        assert "field uid" not in missing.getvalue(), missing.getvalue()
         one, two, three = replica(), replica("other"), replica("third")
         meet(one, two, three, labels=LABELS)
         everything = ["both", "only default", "only other", "twice", "twice"]
