@@ -68,7 +68,8 @@ def post(database: ReplicaDatabase) -> Posted:
             _note_backlog(database)
         # By their numbers: on PostgreSQL a lower one may be committed later.
         _delete_log(database, entries)
-        posted.more = more or any(entry.is_renaming for entry in entries)
+        posted.more = more
+        posted.more |= any(entry.is_renaming for entry in entries)
         database.budget.measured(len(entries), time.monotonic() - began)
     return posted
 
