@@ -135,6 +135,12 @@ class LedgerEntry(ReplicaState):
             models.Index(
                 fields=["stream", "status"], condition=models.Q(status=EntryStatus.PARKED), name="p2p_ledger_parked"
             ),
+            # Rows with fields that have still to get into the table.
+            models.Index(
+                fields=["stream", "id"],
+                condition=models.Q(status=EntryStatus.PRESENT, held__isnull=False),
+                name="p2p_ledger_held",
+            ),
         ]
 
     def __str__(self) -> str:

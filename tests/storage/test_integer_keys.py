@@ -25,10 +25,6 @@ from p2p_replication.models import ReplicatedModel, uuid7
 class Place(models.Model):
     uid = models.UUIDField(default=uuid7, unique=True, editable=False)
     name = models.CharField(max_length=100)
-    is_p2p_replicated = True
-
-    class Replication:
-        key = "uid"
 
 class Visit(models.Model):
     place = models.ForeignKey(Place, models.CASCADE)
@@ -71,11 +67,11 @@ def names(alias):
 
 
 def documented() -> list[str]:
-    """The three migrations, as the page shows them."""
+    """The three migrations and the p2p.py, as the page shows them."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "integer-keys.md").read_text(), re.DOTALL)
     found = [block for block in blocks if "class Migration" in block]
     assert len(found) == 3
-    return found
+    return [*found, *(block for block in blocks if "@register" in block)]
 
 
 @pytest.fixture
@@ -96,12 +92,13 @@ def shop(project: SchemaProject) -> SchemaProject:
                 Visit.objects.using(alias).create(place=place)
     """,
     )
-    first, second, third = documented()
+    first, second, third, registration = documented()
     (migrations / "0002_place_uid.py").write_text(first)
     (migrations / "0003_fill_uid.py").write_text(second)
     (migrations / "0004_unique_uid.py").write_text(third)
     (migrations / "0005_trip.py").write_text(AFTER)
     project.models(REPLICATED)
+    (project.folder / "shop" / "p2p.py").write_text(registration)
     return project
 
 
