@@ -14,7 +14,8 @@ from p2p_replication.storage.parking import CLOCK, MISSING_PARENT, REFERENCED, R
 #: What a person can do, by reason.
 REMEDIES = {
     MISSING_PARENT: "Nothing to do if the row it refers to is on its way; it comes in behind it. If that never comes, "
-    "declare the parent's model in the same pool, on both sides.",
+    "declare the parent's model in the same pool, on both sides. If its model does not replicate, a user's, say, make "
+    "the row here, with that name.",
     REFERENCED: "It is to be deleted, but rows here refer to it. Delete those, or let them refer to another row; it "
     "goes then.",
     CLOCK: "Set the clock right on the replica that wrote it (NTP). The row comes in when its time has come here.",

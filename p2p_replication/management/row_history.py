@@ -73,6 +73,8 @@ class RowHistory:
     changed_unseen: list[str]
     #: Writes in the change log that are not posted yet: what, and when.
     waiting: list[tuple[str, datetime.datetime]]
+    #: Foreign keys that are null for now, as their target is not there, by name: the target.
+    awaited: dict[str, str]
     parked: ParkedRow | None
     pools: list[str]
     peers: list[PeerKnowledge]
@@ -119,6 +121,7 @@ def row_history(database: str, options: Options, key: str) -> RowHistory:
         _version(database, entry, table, origins) if entry is not None else None,
         _changed_unseen(database, entry, table) if entry is not None and not waiting else [],
         waiting,
+        _awaited(entry, table) if entry is not None else {},
         next(iter(parked_rows(database, options.label, key)), None),
         [str(declaration.pool) for declaration in declarations],
         [knowledge for declaration in declarations for knowledge in _peers(database, declaration, entry, origins)]
@@ -158,6 +161,12 @@ def _changed_unseen(database: str, entry: Entry, table: ModelTable) -> list[str]
     names, values = _layout(database, entry, table), dict(zip(table.names, row, strict=True))
     now = field_digests([values.get(name) for name in names])
     return [names[i] for i in differing(bytes(entry.digest), now) if i < len(names) and names[i] in values]
+
+
+def _awaited(entry: Entry, table: ModelTable) -> dict[str, str]:
+    if entry.status != EntryStatus.PRESENT:
+        return {}
+    return {n: f"{r.label} {entry.held[n]}" for n, r in table.references.natural.items() if n in entry.held}
 
 
 def _waiting(database: str, stream: int, key: str) -> list[tuple[str, datetime.datetime]]:

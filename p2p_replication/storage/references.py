@@ -114,7 +114,8 @@ class NaturalReference:
         found = {}
         for value in values:
             target = self._get(manager, value)
-            if target is not None:
+            # A lookup that takes other spellings, too, must not give the value a second form.
+            if target is not None and self._text(target) == value:
                 found[value] = self._local(target)
         return found
 

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.live_replicas import LiveReplica, canonical_rows, linked, until
-from tests.management.commands import on
+from tests.management.commands import on, run
 from tests.management.test_verify import by_model
 from tests.office.models import Errand
 from tests.testapp.models import Crate, Depot
@@ -45,6 +45,11 @@ async def test_rows_with_local_keys_and_names_of_users_cross_live(live: Live) ->
     inner = Crate.objects.filter(label="in a", inside__label="a", depot__slug="from-a")
     assert await b.do(inner.count) == 1
     await until(lambda: b.count("office.Errand", title="a", owner=None), "the row is there, though not its owner")
+    errand = await a.do(Errand.objects.get, title="a")
+    history, error = await on(b, "explain", "office.Errand", str(errand.pk))
+    assert error == "" and history["awaited"] == {"owner": 'auth.User ["ana-a"]'}
+    printed, _ = await b.do(run, "explain", "office.Errand", str(errand.pk))
+    assert 'owner is null until auth.User ["ana-a"] is there' in printed
     await b.do(User.objects.create, username="ana-a")
     assert b.supervisor is not None
     b.supervisor._retry.set()

@@ -162,6 +162,22 @@ def test_a_row_that_needs_its_user_waits_for_it(two):
 
 
 @ALL
+def test_a_name_counts_only_as_it_is_written(two, monkeypatch):
+    """Else one value would have two forms, and replicas that have exchanged everything would differ."""
+    a, b = two
+    monkeypatch.setattr(type(User.objects), "get_by_natural_key", lambda self, name: self.get(username__iexact=name))
+    user("b", "ana")
+    Errand.objects.using("a").create(title="1", owner=user("a", "Ana"))
+    b.pull(a, ERRAND)
+    b.retry_parked()
+    assert owners("b") == [("1", None)]
+    User.objects.using("b").filter(username="ana").update(username="Ana")
+    b.retry_parked()
+    assert owners("b") == [("1", "Ana")]
+    assert_equal(a, b, labels=ERRAND)
+
+
+@ALL
 def test_a_user_that_is_deleted_takes_its_references_along_everywhere(two):
     """As its ``on_delete`` says: that is a write like any other."""
     a, b = two

@@ -27,7 +27,7 @@ class ExplainSubcommand(Subcommand):
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("model", metavar="app.Model")
-        parser.add_argument("key", metavar="KEY", help="The row's primary key; a UUID with or without dashes.")
+        parser.add_argument("key", metavar="KEY", help="The row's key; a UUID with or without dashes.")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Which database (default: default).")
         parser.add_argument("--json", action="store_true", help="Print a JSON object.")
 
@@ -72,6 +72,8 @@ def described(history: RowHistory) -> Iterator[str]:
     if history.changed_unseen:
         names = ", ".join(history.changed_unseen)
         yield from wrapped(f"past the triggers: {names}. Find such rows: manage.py p2p rescan", "  changed   ")
+    for name, target in history.awaited.items():
+        yield from wrapped(f"{name} is null until {target} is there: make it here", "  awaited   ")
     if history.parked is not None:
         parked = history.parked
         why = f"{parked.reason}: {parked.detail}" if parked.detail else parked.reason
