@@ -29,7 +29,9 @@ class Part:
         """Return what a HELLO says of the model. The field without a name stands for the key."""
         table = self.stream.table
         kinds = {name: codec.wire_type for name, codec in table.codecs.items()}
-        return ModelOffer(self.stream.label, {"": table.key.wire_type, **kinds})
+        named = table.options.key
+        key = f"{named}: {table.key.wire_type}" if named else table.key.wire_type
+        return ModelOffer(self.stream.label, {"": key, **kinds})
 
     def vector(self) -> Vector:
         """Return this replica's version vector. In the database thread."""

@@ -37,7 +37,10 @@ def adopt_known_fields(database: ReplicaDatabase, stream: StreamStore) -> int:
 
 
 def adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) -> int:
-    """Do so for these rows, in one transaction."""
+    """Write what is held for fields of the table into these rows, in one transaction; return the number of rows.
+
+    What the table can't take is parked.
+    """
     aside: dict[str, tuple[str, str]] = {}
     tries = 0
     while True:

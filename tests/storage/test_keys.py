@@ -9,6 +9,7 @@ import pytest
 from django.db import connections, transaction
 
 from p2p_replication.models import Parking
+from p2p_replication.pool.part import Part
 from p2p_replication.protocol.verification import Outcome, compare
 from p2p_replication.storage.capture.installation import install, remove
 from p2p_replication.storage.unlogged import unlogged
@@ -121,6 +122,18 @@ def test_deletes_of_rows_that_others_refer_to(two):
     assert not Depot.objects.using("b").exists()
     assert b.parked() == 0
     assert_equal(a, b)
+
+
+@pytest.mark.on("sqlite")
+def test_what_a_peer_is_told_names_the_key(two):
+    """Two replicas that name different fields of one kind must not take one for the other."""
+    offers = {}
+    for label in LABELS:
+        offers[label] = Part(two[0].database, two[0].stream(label), 1).offer().fields
+    assert [offers[label][""] for label in LABELS] == ["slug: text", "uid: uuid", "uuid"]
+    assert offers["testapp.Crate"]["depot"] == "key of testapp.Depot: text"
+    assert offers["testapp.Stamp"]["crate"] == "key of testapp.Crate: uuid"
+    assert "id" not in offers["testapp.Depot"] and "slug" not in offers["testapp.Depot"]
 
 
 @ALL

@@ -137,10 +137,8 @@ class PostgreSQL:
             sequence, default = cursor.fetchone()
             if sequence is None and default is None:
                 raise DataError(f"{table}.{column} has no default: nothing gives new rows a primary key")
-            cursor.execute(
-                f"SELECT {default or 'nextval(%s)'} FROM generate_series(1, %s)",
-                [count] if default else [sequence, count],
-            )
+            number = default.replace("%", "%%") if default else "nextval(%s)"
+            cursor.execute(f"SELECT {number} FROM generate_series(1, %s)", [count] if default else [sequence, count])
             return [int(record[0]) for record in cursor.fetchall()]
 
     def is_busy(self, error: BaseException) -> bool:
