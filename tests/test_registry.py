@@ -54,6 +54,22 @@ def test_a_registered_model_replicates_as_the_class_says() -> None:
     assert fresh.for_model(Note) == registry.for_model(Note)
 
 
+def test_a_key_that_is_no_field_raises() -> None:
+    fresh = Registry()
+
+    @fresh.register(Group)
+    class GroupReplication(ModelReplication):
+        key = "uid"
+
+    with pytest.raises(ConfigurationError, match=r"auth\.Group: key names 'uid', which is no field.*It has: id, name"):
+        fresh.freeze()
+    GroupReplication.key = "name"
+    fresh.freeze()
+    options = fresh.for_model(Group)
+    assert (options.key, options.key_field.name, options.fields()) == ("name", "name", [])
+    assert registry.for_model(Note).key_field.name == "id"
+
+
 def test_registering_twice_raises() -> None:
     fresh = Registry()
     fresh.register(Group)(ModelReplication)

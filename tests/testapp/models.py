@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models.functions import Lower
 
 from p2p_replication.merges import Counter, Max, Min, Union
-from p2p_replication.models import ReplicatedModel
+from p2p_replication.models import ReplicatedModel, uuid7
 from tests.testapp.tallies import longer, merged_dict
 
 
@@ -475,3 +475,45 @@ class Passport(models.Model):
 
     def __str__(self) -> str:
         return self.number
+
+
+class Depot(models.Model):
+    """An integer primary key, which stays local: the slug says everywhere which row is meant."""
+
+    is_p2p_replicated = True
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=50, default="")
+
+    class Replication:
+        key = "slug"
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Crate(models.Model):
+    """Refers to a depot and to its own table by local numbers."""
+
+    is_p2p_replicated = True
+
+    uid = models.UUIDField(default=uuid7, unique=True, editable=False)
+    depot = models.ForeignKey(Depot, on_delete=models.CASCADE)
+    inside = models.ForeignKey("self", null=True, on_delete=models.SET_NULL)
+    label = models.CharField(max_length=50, default="")
+
+    class Replication:
+        key = "uid"
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class Stamp(ReplicatedModel):
+    """Refers to a row with a local number from a row that has none."""
+
+    crate = models.ForeignKey(Crate, null=True, on_delete=models.CASCADE)
+    text = models.CharField(max_length=50, default="")
+
+    def __str__(self) -> str:
+        return self.text
