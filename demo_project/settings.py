@@ -24,6 +24,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("P2P_DEMO_FOLDER") or BASE_DIR / ".demo")
 # SQLite makes files, not folders.
 FOLDER.mkdir(parents=True, exist_ok=True)
+#: Made and removed by a page: while it is there, the launcher keeps the node's worker stopped.
+OUTAGE_FILE = FOLDER / f"{NODE}.offline"
 PORT = int(os.environ.get("P2P_DEMO_PORT") or {"a": 8001, "b": 8002}[NODE])
 
 #: What the pages' header shows.

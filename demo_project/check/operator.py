@@ -65,6 +65,9 @@ def commands() -> dict[str, Command]:
         observation.tags.add(*(Tag.objects.get_or_create(name=name)[0] for name in add))
         observation.tags.remove(*Tag.objects.filter(name__in=remove))
 
+    def make_tag(name: str) -> str:
+        return Tag.objects.create(name=name).pk.hex
+
     def save_marked(prefix: str, count: int, pace: float) -> dict[str, int]:
         """Save rows one by one; returns when each was committed, by its mark."""
         where, committed = place(), {}
@@ -75,7 +78,9 @@ def commands() -> dict[str, Command]:
             time.sleep(pace)
         return committed
 
-    return {each.__name__: each for each in (save, bulk_create, edit, queryset_update, delete, tag, save_marked)}
+    return {
+        each.__name__: each for each in (save, bulk_create, edit, queryset_update, delete, tag, make_tag, save_marked)
+    }
 
 
 def main() -> None:

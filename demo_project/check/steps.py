@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from demo_project.check.bench import Bench
+from demo_project.check.disagreements import clash, conflict
 
 Step = Callable[[Bench], None]
 #: How many rows the steps that write many of them write.
@@ -121,4 +122,6 @@ STEPS: list[Step] = [
     tags,
     concurrent_field_edits,
     offline_edits,
+    conflict,
+    clash,
 ]

@@ -9,11 +9,9 @@ import sqlite3
 import threading
 import time
 import uuid
-from http.cookies import SimpleCookie
-from urllib.parse import urlencode
 
+from demo_project.check.visitor import Visitor
 from demo_project.launcher.node import Node
-from demo_project.launcher.ports import HOST
 from demo_project.launcher.readings import connect
 
 #: Seconds between two saves.
@@ -35,14 +33,13 @@ class WebSaver(threading.Thread):
         self._node = node
         self._link = link
         self._finished = threading.Event()
-        self._cookies: dict[str, str] = {}
-        self._connection = http.client.HTTPConnection(HOST, node.port, timeout=30)
+        self._visitor = Visitor(node)
 
     def finish(self) -> None:
         """Stop after the save that is under way."""
         self._finished.set()
         self.join(40)
-        self._connection.close()
+        self._visitor.close()
 
     def run(self) -> None:
         try:
@@ -51,7 +48,7 @@ class WebSaver(threading.Thread):
             self.failures.append(f"{self._node.name}: {type(error).__name__}: {error}")
 
     def _visit(self) -> None:
-        status, text = self._request("GET", self._link.removeprefix(self._node.url))
+        status, text = self._visitor.sign_in(self._link)
         if status != 302:
             self.failures.append(f"{self._node.name}: the sign-in link answered {status}: {text[:200]}")
             return
@@ -59,7 +56,7 @@ class WebSaver(threading.Thread):
         if place is None:
             return
         # The page's form brings the CSRF cookie.
-        self._request("GET", f"/places/{place}/")
+        self._visitor.get(f"/places/{place}/")
         number = 0
         while not self._finished.wait(PACE):
             number += 1
@@ -68,10 +65,9 @@ class WebSaver(threading.Thread):
                 "count": "1",
                 "note": "saved while rows pour in",
                 "observed_at": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-                "csrfmiddlewaretoken": self._cookies[f"demo_{self._node.key}_csrf"],
             }
             started = time.perf_counter()
-            status, text = self._request("POST", f"/places/{place}/add/", urlencode(form))
+            status, text = self._visitor.post(f"/places/{place}/add/", form)
             self.milliseconds.append((time.perf_counter() - started) * 1000)
             if status != 302:
                 self.failures.append(f"{self._node.name}: a save answered {status}: {text[:200]}")
@@ -84,18 +80,6 @@ class WebSaver(threading.Thread):
                     return uuid.UUID(row[0])
                 time.sleep(0.05)
         return None
-
-    def _request(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
-        if body is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-        self._connection.request(method, path, body, headers)
-        response = self._connection.getresponse()
-        text = response.read().decode(errors="replace")
-        for header in response.headers.get_all("Set-Cookie") or []:
-            for name, morsel in SimpleCookie(header).items():
-                self._cookies[name] = morsel.value
-        return response.status, text
 
 
 def locked_lines(node: Node) -> list[str]:

@@ -53,6 +53,11 @@ class Node:
         return self.folder / f"{self.key}.sqlite3"
 
     @property
+    def outage_file(self) -> Path:
+        """It is there while the node is off the net (``outages``)."""
+        return self.folder / f"{self.key}.offline"
+
+    @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 

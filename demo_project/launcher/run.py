@@ -9,6 +9,7 @@ from rich.console import Console
 from demo_project.launcher.errors import DemoError
 from demo_project.launcher.folder import Folder
 from demo_project.launcher.node import Node, prepared
+from demo_project.launcher.outages import Outages
 from demo_project.launcher.ports import free_ports, require_free
 from demo_project.launcher.processes import Children
 from demo_project.launcher.screen import COLOURS, Screen
@@ -34,10 +35,11 @@ def run_demo(folder: Path, port: int, *, reset: bool, places: int | None) -> Non
     children = Children()
     try:
         links = start(console, nodes, children)
+        outages = Outages(nodes, children)
         nodes[0].manage(children, "load_cities", *(["--places", str(places)] if places else []))
         print_links(console, nodes, links)
         console.print(f"Logs and databases: {folder}\n", highlight=False, soft_wrap=True)
-        Screen(console, nodes, children.require_alive).run()
+        Screen(console, nodes, outages.look).run()
     finally:
         console.print("Stopping both nodes ...", highlight=False)
         for child in children.stop():
@@ -45,16 +47,13 @@ def run_demo(folder: Path, port: int, *, reset: bool, places: int | None) -> Non
 
 
 def start(console: Console, nodes: tuple[Node, Node], children: Children) -> list[str]:
-    """Prepare and start the nodes; returns a sign-in link for each. Raises DemoError."""
-    a, b = nodes
+    """Prepare the nodes and start their pages; returns a sign-in link for each. Raises DemoError."""
     console.print("Preparing the databases ...", highlight=False)
     links = prepare(nodes, children)
     console.print("Starting two web processes and two workers ...", highlight=False)
     webs = [node.start_web(children) for node in nodes]
     for node, web in zip(nodes, webs, strict=True):
         node.wait_until_it_answers(web)
-    a.start_worker(children)
-    b.start_worker(children)
     return links
 
 

@@ -25,6 +25,8 @@ class PoolView:
 
 def pool_view() -> PoolView:
     """Read the pool's state as the worker last wrote it."""
+    if settings.OUTAGE_FILE.exists():
+        return PoolView("stopped", "off the net")
     pool = Pool.objects.active().filter(topic=POOL_TOPIC).first()
     if pool is None or not pool.has_live_worker:
         return PoolView("stopped", "no worker is running")
@@ -48,4 +50,5 @@ def node(request: HttpRequest) -> dict[str, Any]:
         "other_name": settings.DEMO_OTHER_NAME,
         "other_url": settings.DEMO_OTHER_URL,
         "pool_view": pool_view,
+        "is_offline": settings.OUTAGE_FILE.exists,
     }

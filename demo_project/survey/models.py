@@ -43,7 +43,8 @@ class Place(ReplicatedModel):
 class Tag(ReplicatedModel):
     """A word to find observations by."""
 
-    name = models.CharField(max_length=50)
+    #: Two nodes that are out of each other's reach may both make the same one: then the older one stays.
+    name = models.CharField(max_length=50, unique=True)
 
     class Meta:
         ordering = ["name"]

@@ -22,14 +22,15 @@ def settle_companions(pool: Pool) -> None:
     """Bring the declarations of companions up to those that were made on their own."""
     declarations = list(pool.declarations.order_by("pk"))
     wanted = dict(_wanted(declarations))
+    stored = Declaration.objects.using(pool._state.db)
     for declaration in declarations:
         if declaration.comes_with and declaration.model not in wanted:
             declaration.delete()
     for label, owner in wanted.items():
         options = {"pull": owner.pull, "push": owner.push, "source": owner.source, "comes_with": owner.model}
-        declaration, new = Declaration.objects.get_or_create(pool=pool, model=label, defaults=options)
+        declaration, new = stored.get_or_create(pool=pool, model=label, defaults=options)
         if not new and any(getattr(declaration, name) != value for name, value in options.items()):
-            Declaration.objects.filter(pk=declaration.pk).update(**options)
+            stored.filter(pk=declaration.pk).update(**options)
 
 
 def _wanted(declarations: list[Declaration]) -> Iterator[tuple[str, Declaration]]:

@@ -127,7 +127,10 @@ class LocalPool:
             return True
         announced = [link.tick() for link in self._links.values()]
         retried = [replica.retry_parked() for replica in self._replicas.values()]
-        return any((*announced, *retried))
+        if any((*announced, *retried)):
+            return True
+        mended = [replica.mend() for replica in self._replicas.values()]
+        return any(mended)
 
     def partition(self, *groups: Iterable[str]) -> None:
         """Cut every link between replicas of different groups; who is in none has no links to anybody."""

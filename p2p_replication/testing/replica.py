@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 
 from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.models.companions import settle_companions
 from p2p_replication.models.handle import check_pool_options, stored_direction
 from p2p_replication.models.ledger import ChangeLogEntry
 from p2p_replication.models.pool import Declaration, Pool
@@ -18,7 +20,11 @@ from p2p_replication.protocol.pull_schedule import PullSchedule
 from p2p_replication.registry import registry
 from p2p_replication.storage.applier import Applied
 from p2p_replication.storage.capture.installation import install
+from p2p_replication.storage.declared_merges import keep_merge_states
+from p2p_replication.storage.held_fields import adopt_known_fields
+from p2p_replication.storage.link_rows import bury_links
 from p2p_replication.storage.posting import post_all
+from p2p_replication.storage.repairs import repair
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
 from p2p_replication.storage.write_budget import WriteBudget
@@ -62,6 +68,9 @@ class LocalReplica:
             self._place.close()
             raise
         self.database.clock = clock
+        for stream in self.database.streams.values():
+            adopt_known_fields(self.database, stream)
+            keep_merge_states(self.database, stream)
         self.pool, _ = Pool.objects.using(alias).get_or_create(account="default", topic=topic)
 
     def declare(
@@ -75,12 +84,14 @@ class LocalReplica:
                 f"{options.label} has no table in the database {self.alias!r}: a router's allow_migrate() keeps it "
                 "out, or it has no migration."
             )
-        declaration, _ = Declaration.objects.using(self.alias).update_or_create(
+        Declaration.objects.using(self.alias).update_or_create(
             pool=self.pool,
             model=options.label,
             defaults={"pull": stored_direction("pull", pull), "push": stored_direction("push", push)},
         )
-        self.parts[options.label] = part_of(declaration, self.database)
+        settle_companions(self.pool)
+        for declaration in self.pool.declarations.filter(model__in=list(self.database.streams)):
+            self.parts[declaration.model] = part_of(declaration, self.database)
         self._ranks = ranks(self.parts)
 
     def post(self) -> bool:
@@ -104,6 +115,12 @@ class LocalReplica:
         ended = retry_parked(self.database) > 0
         self._tell()
         return ended
+
+    def mend(self) -> bool:
+        """Do what the worker does once everything that others have is here; tell whether there was anything."""
+        mended = repair(self.database, self.parts) + bury_links(self.database, datetime.timedelta(0))
+        self._tell()
+        return mended > 0
 
     def _tell(self) -> None:
         """Tell the sessions, and the project's receivers, what has changed."""

@@ -12,6 +12,7 @@ import pytest
 import websockets
 
 from demo_project.launcher.node import Node
+from demo_project.launcher.outages import Outages
 from demo_project.launcher.processes import Children
 from tests.demo.conftest import PLACES, load_cities
 from tests.demo.visitor import Visitor
@@ -154,3 +155,32 @@ def test_cities_are_loaded_once(nodes: tuple[Node, Node], children: Children) ->
     log = load_cities(nodes[0], children, "--places", str(PLACES))
     assert f"0 cities loaded in 0.0 s, {PLACES} were there before." in log
     assert execute(nodes[0], "SELECT count(*) FROM survey_place") == [(PLACES,)]
+
+
+def test_a_node_goes_off_the_net_and_comes_back(visitor: Visitor, node: Node) -> None:
+    page = visitor.get("/")
+    assert "Go offline" in page.text
+    assert visitor.post("/outage/", page.form()).location == "/"
+    assert node.outage_file.exists()
+    page = visitor.get("/")
+    assert "off the net" in page.text and "Go online" in page.text
+    assert visitor.post("/outage/", page.form()).location == "/"
+    assert not node.outage_file.exists()
+    assert visitor.get("/outage/").status == 405
+
+
+def test_workers_stop_and_start_as_the_pages_say(nodes: tuple[Node, Node], children: Children) -> None:
+    a, b = nodes
+    b.outage_file.touch()  # Left by a demo that was stopped meanwhile.
+    outages = Outages(nodes, children)
+    workers = [child for child in children if child.name.endswith("worker")][-2:]
+    assert [child.is_running for child in workers] == [True, True]
+    a.outage_file.touch()
+    outages.look()
+    assert [child.is_running for child in workers] == [False, True]
+    a.outage_file.unlink()
+    outages.look()
+    again = list(children)[-1]
+    assert again.name == "Node A: worker" and again not in workers and again.is_running
+    for child in (workers[1], again):
+        child.stop()

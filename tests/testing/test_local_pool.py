@@ -18,7 +18,7 @@ from p2p_replication.signals import rows_replicated
 from p2p_replication.testing import LocalPool
 from tests.databases import PostgreSQLDatabase
 from tests.testapp import modifiers
-from tests.testapp.models import Book, Note, Sample, Shelf
+from tests.testapp.models import Book, Note, Reader, Sample, Shelf
 
 pytestmark = pytest.mark.django_db
 
@@ -244,3 +244,33 @@ def test_the_projects_own_database_can_be_one_of_them() -> None:
         pool.assert_converged()
         assert titles("b") == {"in the project's own"}
     Note.objects.create(title="afterwards")
+
+
+def test_relations_clashes_and_conflicts_come_out_as_in_production() -> None:
+    with LocalPool("a", "b", models=[Shelf, Book, Reader]) as pool:
+        shelf = Shelf.objects.using("a").create(name="shelf")
+        reader = Reader.objects.using("a").create()
+        reader.shelves.add(shelf)
+        pool.sync()
+        pool.assert_converged()
+        assert Reader.objects.using("b").get().shelves.get() == shelf
+        pool.partition(["a"], ["b"])
+        # One deletes the shelf while the other puts a book onto it; both make a shelf of one name; both edit a name.
+        Shelf.objects.using("a").all().delete()
+        Book.objects.using("b").create(title="book", shelf=shelf)
+        older = Shelf.objects.using("a").create(name="same")
+        pool.clock.advance(1)
+        younger = Shelf.objects.using("b").create(name="same")
+        pool.heal()
+        pool.sync()
+        pool.assert_converged()
+        for alias in "ab":
+            assert Shelf.objects.using(alias).get() == older
+            assert not Book.objects.using(alias).exists()
+            assert not Reader.objects.using(alias).get().shelves.exists()
+            assert [row.reason for row in pool.parked(alias)] == ["unique value taken"]
+        Shelf.objects.using("a").filter(pk=older.pk).update(name="other")
+        pool.sync()
+        assert pool.parked("b") == []
+        assert set(Shelf.objects.using("b").all()) == {older, younger}
+        pool.assert_converged()
