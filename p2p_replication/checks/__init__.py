@@ -22,6 +22,7 @@ I010      a many-to-many field to a model that does not replicate
 W011      a generic foreign key that keeps ids as numbers
 W012      a file field
 W013      a generic foreign key, beside models whose primary keys are local numbers
+W015      a table that does not replicate refers to rows that may have to leave theirs
 E020      a model in a database that replication can't run on
 E021      a model in another database than the default one
 E022      replication's own tables in another database than the default one

@@ -97,6 +97,7 @@ class _Page:
                     self.states[Row(number, key)] = state
 
     def settle(self) -> int:
+        self._leave_out_what_refers_to_nothing()
         self._leave_out_what_lacks_parents()
         came: set[Row] = set()
         lost: set[Row] = set()
@@ -119,6 +120,25 @@ class _Page:
     def _is_waiting(self, entry: Entry, state: RowState) -> bool:
         ahead = is_too_far_ahead(state.latest(), self.database.now_ms(), self.database.max_skew_ms)
         return entry.status == EntryStatus.PARKED and state.alive and not ahead
+
+    def _leave_out_what_refers_to_nothing(self) -> None:
+        """A peer may send what can't be a value of a foreign key: such rows were refused, whoever has their values."""
+        by_stream: dict[int, list[Row]] = defaultdict(list)
+        for row in self.states:
+            by_stream[row.stream].append(row)
+        for number, rows in by_stream.items():
+            try:
+                self._read_references(number, rows)
+            except REFUSALS:
+                for row in rows:
+                    try:
+                        self._read_references(number, [row])
+                    except REFUSALS:
+                        del self.states[row]
+
+    def _read_references(self, number: int, rows: Sequence[Row]) -> None:
+        relations = self.database.by_number[number].relations
+        relations.missing_parents([(row.key, self.states[row].values) for row in rows], {}, {})
 
     def _leave_out_what_lacks_parents(self) -> None:
         """Rows wait for rows that wait themselves: repeat until nothing more falls out."""
