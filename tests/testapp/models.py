@@ -509,6 +509,30 @@ class Crate(models.Model):
         return self.label
 
 
+class Parcel(models.Model):
+    """Local numbers in unique constraints, and foreign keys to them with several ``on_delete``."""
+
+    is_p2p_replicated = True
+
+    uid = models.UUIDField(default=uuid7, unique=True, editable=False)
+    code = models.CharField(max_length=20, unique=True, null=True)
+    depot = models.ForeignKey(Depot, null=True, on_delete=models.SET_NULL)
+    slot = models.IntegerField(null=True)
+    guarded = models.ForeignKey(Crate, null=True, on_delete=models.PROTECT)
+    part_of = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
+    handled = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["depot", "slot"], name="parcel_slot")]
+
+    class Replication:
+        key = "uid"
+        exclude = ["handled"]
+
+    def __str__(self) -> str:
+        return str(self.uid)
+
+
 class Stamp(ReplicatedModel):
     """Refers to a row with a local number from a row that has none."""
 
