@@ -19,7 +19,7 @@ from p2p_replication.models import ReplicatedModel
 from p2p_replication.protocol.field_merges import Merged
 from p2p_replication.registry import Options, registry
 from tests.test_checks import ids
-from tests.testapp.models import Book, Note, Ruled, Shelf, Tally
+from tests.testapp.models import Book, Depot, Note, Ruled, Shelf, Tally
 
 
 @pytest.fixture
@@ -117,6 +117,36 @@ def test_a_key_besides_a_primary_key_that_is_no_number_is_an_error(isolated: Non
             app_label = "testapp"
 
     assert ids(check(Tagged, key="slug")) == ["E019"]
+
+
+def test_what_would_be_known_by_a_local_number_is_an_error(isolated: None) -> None:
+    class Annex(Depot):
+        class Meta:
+            app_label = "testapp"
+
+    class Lease(models.Model):
+        depot = models.OneToOneField(Depot, on_delete=models.CASCADE, primary_key=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    for model in (Annex, Lease):
+        found = check(model)
+        assert ids(found) == ["E010"]
+        assert "to testapp.Depot as its primary key, which is a local number" in found[0].msg
+
+
+def test_links_to_rows_with_local_numbers_stay_here_and_are_a_warning(isolated: None) -> None:
+    class Route(ReplicatedModel):
+        depots = models.ManyToManyField(Depot)
+
+        class Meta:
+            app_label = "testapp"
+
+    (found,) = check(Route)
+    assert found.id == "p2p_replication.W010"
+    assert "depots stay here, as the primary keys of testapp.Depot are local numbers" in found.msg
+    assert check(Route, exclude=frozenset({"depots"})) == []
 
 
 def test_multi_table_inheritance_from_a_model_that_does_not_replicate_is_an_error(isolated: None) -> None:

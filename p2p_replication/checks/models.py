@@ -155,7 +155,7 @@ def _relations_without_columns(options: Options) -> Iterator[CheckMessage]:
         through = many.remote_field.through
         if through is None or through in registry or many.name in options.exclude:
             continue
-        numbered = _numbered_ends(many)
+        numbered = _numbered_ends(options, many)
         if through_of(many) is not None and numbered:
             yield Warning(
                 f"The rows of the many-to-many field {many.name} stay here, as the primary keys of "
@@ -189,13 +189,12 @@ def _relations_without_columns(options: Options) -> Iterator[CheckMessage]:
             yield from _generic_foreign_key(options, field)
 
 
-def _numbered_ends(many: models.ManyToManyField[Any, Any]) -> list[str]:
-    """Return the ends of a many-to-many field that are known by another field than their primary key."""
-    ends = {model._meta.concrete_model or model for model in (many.model, many.remote_field.model)}
-    every = [registry.get(end._meta.label) for end in ends]
-    if None in every:
-        return []
-    return sorted(end.label for end in every if end is not None and end.key)
+def _numbered_ends(options: Options, many: models.ManyToManyField[Any, Any]) -> list[str]:
+    """Return the ends of a model's many-to-many field that have local numbers, if both replicate."""
+    target = many.remote_field.model
+    target = target._meta.concrete_model or target
+    other = options if target is options.model else registry.get(target._meta.label)
+    return sorted({end.label for end in (options, other) if end.key}) if other is not None else []
 
 
 def _generic_foreign_key(options: Options, generic: Any) -> Iterator[CheckMessage]:

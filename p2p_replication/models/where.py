@@ -162,6 +162,8 @@ def _operand(said: str, field: models.Field[Any, Any], base: models.Field[Any, A
             value = getattr(value, at.attname)
     if natural_model(field) is not None and value is not None:
         return _natural(said, value)
+    if isinstance(value, int) and key_of_target(field) is not None:
+        raise ConfigurationError(f"{said}: {value} is a number of this database; give the object, or its {base.name}.")
     if value is None:
         raise ConfigurationError(f"{said}: there is no value to compare with; rows without one are found by isnull.")
     try:
