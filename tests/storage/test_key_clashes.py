@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from typing import Any
 
 import pytest
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 from django.db.models.signals import post_save
 
 from p2p_replication.exceptions import CannotRestore
-from p2p_replication.models import Conflict, Parking
+from p2p_replication.models import Conflict, Parking, uuid7
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_keys import burn
 from tests.storage.test_on_delete import mend
@@ -154,3 +158,69 @@ def test_a_lost_reference_is_restored_as_a_number_of_this_replica(three):
     with pytest.raises(CannotRestore, match="'north', to which depot refers, is not there"):
         conflict.restore()
     assert not Parking.objects.using(conflict._state.db).exists()
+
+
+def test_another_key_of_a_row_that_others_refer_to_and_that_has_a_unique_value(three):
+    """The row with the old key goes only once nobody refers to it, and the one with the new key needs its value."""
+    row = Parcel.objects.using("a").create(code="x")
+    part = Parcel.objects.using("a").create(part_of=row)
+    meet(*three, labels=LABELS)
+    Parcel.objects.using("a").filter(uid=row.uid).update(uid=uuid7())
+    mend(*three, labels=LABELS)
+    new = Parcel.objects.using("a").get(code="x").uid
+    for one in three:
+        assert one.parked() == 0
+        assert parcels(one.alias) == {(new, "x", None, None, None), (part.uid, None, None, None, new)}
+    same(*three, labels=LABELS)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_histories(three, seed):
+    """Clashes, deletes, moves and other keys at once: all come to the same tables, and to rest."""
+    r = random.Random(seed)
+    for _ in range(60):
+        step(r, r.choice(three).alias)
+        if r.random() < 0.15:
+            one, other = r.sample(three, 2)
+            one.pull(other, r.sample(LABELS, r.randint(1, 3)))
+            one.retry_parked()
+        if r.random() < 0.05:
+            meet(*three, labels=LABELS)
+            r.choice(three).repair(LABELS)
+    mend(*three, labels=LABELS, rounds=10)
+    meet(*three, labels=LABELS, rounds=3)
+    same(*three, labels=LABELS)
+
+
+def step(r: random.Random, alias: str) -> None:
+    """One write of the application, which may be refused."""
+
+    def any_of(model: Any) -> Any:
+        rows = list(model.objects.using(alias).order_by(model.Replication.key))
+        return r.choice(rows) if rows and r.random() < 0.8 else None
+
+    values = {
+        "code": r.choice(["x", "y", "z", None]),
+        "depot": any_of(Depot),
+        "slot": r.randint(1, 2),
+        "guarded": any_of(Crate) if r.random() < 0.3 else None,
+        "part_of": any_of(Parcel),
+    }
+    parcel, crate, place = any_of(Parcel), any_of(Crate), any_of(Depot)
+    with contextlib.suppress(IntegrityError, ProtectedError), transaction.atomic(using=alias):
+        match r.randint(0, 8):
+            case 0 | 1 | 2:
+                Parcel.objects.using(alias).create(**values)
+            case 3 if parcel is not None:
+                name = r.choice(list(values))
+                Parcel.objects.using(alias).filter(pk=parcel.pk).update(**{name: values[name]})
+            case 4 if parcel is not None:
+                parcel.delete()
+            case 5 if place is not None:
+                Crate.objects.using(alias).create(depot=place)
+            case 6:
+                Depot.objects.using(alias).create(slug=r.choice(["north", "south", "east"]))
+            case 7 if place is not None:
+                place.delete()
+            case 8 if crate is not None:
+                Crate.objects.using(alias).filter(pk=crate.pk).update(uid=uuid7())
