@@ -70,7 +70,8 @@ async def test_without_a_worker_the_command_tries_itself(live: Live) -> None:
 
 
 def test_every_reason_has_a_remedy() -> None:
-    assert set(REMEDIES) == {parking.MISSING_PARENT, parking.REFERENCED, parking.CLOCK, parking.REFUSED, parking.UNIQUE}
+    reasons = {parking.MISSING_PARENT, parking.REFERENCED, parking.CLOCK, parking.REFUSED, parking.UNIQUE}
+    assert set(REMEDIES) == {*reasons, parking.LEAVING}
 
 
 def test_a_row_whose_value_is_taken_comes_in_when_the_clash_is_over(replica: Callable[..., TestReplica]) -> None:
