@@ -21,6 +21,8 @@ from p2p_replication.protocol.field_merges import FieldMerge, Merged
 class ModelReplication:
     """How one model replicates; subclass it under ``@register(Model)``."""
 
+    #: The field by which all replicas know a row, where that is not the primary key (which stays local then).
+    key: str = ""
     #: Names of fields that stay local; of a many-to-many field, the rows of its automatic table.
     exclude: Sequence[str] = ()
     #: ``{field name: merge}`` in place of last-writer-wins: ``Max()``, ``Min()``, ``Union()``, ``Counter()`` of
@@ -37,6 +39,7 @@ class Options:
     """The options of one replicated model, checked and frozen."""
 
     model: type[models.Model]
+    key: str = ""
     exclude: frozenset[str] = frozenset()
     merge: Mapping[str, FieldMerge] = field(default_factory=dict)
     pools: tuple[Mapping[str, Any], ...] = ()
@@ -49,14 +52,22 @@ class Options:
     def label(self) -> str:
         return self.model._meta.label
 
+    @property
+    def key_field(self) -> models.Field[Any, Any]:
+        """The field that says everywhere which row is meant."""
+        meta = self.model._meta
+        field = meta.get_field(self.key) if self.key else meta.pk
+        assert isinstance(field, models.Field)
+        return field
+
     def fields(self) -> list[models.Field[Any, Any]]:
-        """The fields that travel: in the model's own table, not the key, not generated, not excluded."""
+        """The fields that travel: in the model's own table, no keys, not generated, not excluded."""
         if self.ends:
             return []  # A link is there or not, that is all.
         return [
             f
             for f in self.model._meta.local_concrete_fields
-            if not f.primary_key and not f.generated and f.name not in self.exclude
+            if not f.primary_key and f.name != self.key and not f.generated and f.name not in self.exclude
         ]
 
     def parents(self) -> list[type[models.Model]]:
@@ -177,6 +188,14 @@ def _options(model: type[models.Model], replication: type) -> Options:
         for parent in model._meta.get_parent_list()
         for f in (*parent._meta.local_concrete_fields, *parent._meta.local_many_to_many)
     }
+    key = getattr(replication, "key", "")
+    if key not in own and _inherits_options(model, replication):
+        key = ""  # The parent's. A check says that such models can't be inherited from.
+    if key and key not in (known := {f.name for f in model._meta.local_concrete_fields}):
+        raise ConfigurationError(
+            f"{model._meta.label}: key names {key!r}, which is no field of the model. "
+            f"It has: {', '.join(sorted(known))}."
+        )
     if unknown := exclude - own - inherited.keys():
         raise ConfigurationError(
             f"{model._meta.label}: exclude names {', '.join(sorted(unknown))}, which is no field of the model."
@@ -190,8 +209,9 @@ def _options(model: type[models.Model], replication: type) -> Options:
             )
     return Options(
         model=model,
+        key=key,
         exclude=exclude & own,
-        merge=_merges(model, exclude & own, getattr(replication, "merge", {})),
+        merge=_merges(model, exclude & own | {key}, getattr(replication, "merge", {})),
         pools=pools,
         signals=bool(getattr(replication, "signals", False)),
         source=f"{replication.__module__}.{replication.__qualname__}",
@@ -232,7 +252,9 @@ def _links(options: Options, found: Mapping[str, Options]) -> Iterator[Options]:
             continue
         names: Any = (many.m2m_field_name(), many.m2m_reverse_field_name())  # type: ignore[attr-defined]
         ends: Any = tuple(through._meta.get_field(name) for name in names)
-        if all(_concrete_label(end.related_model) in found for end in ends):
+        known = [found.get(_concrete_label(end.related_model)) for end in ends]
+        # A link to a local number would have to be translated by its triggers, when the end may be gone.
+        if all(end is not None and not end.key for end in known):
             yield Options(model=through, source=options.source, ends=ends)
 
 

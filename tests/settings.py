@@ -17,6 +17,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "p2p_replication",
     "tests.testapp",
+    "tests.office",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

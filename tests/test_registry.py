@@ -13,7 +13,7 @@ import p2p_replication
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.merges import Max
 from p2p_replication.models import ReplicatedModel
-from p2p_replication.registry import ModelReplication, Registry, _options, registry
+from p2p_replication.registry import ModelReplication, Options, Registry, _links, _options, registry
 from tests.testapp.models import Note
 from tests.testapp.tallies import longer
 
@@ -30,6 +30,27 @@ def test_models_that_inherit_replicate_and_others_do_not() -> None:
     assert User not in registry
     assert registry.get("auth.User") is None
     assert "testapp.Note" in [options.label for options in registry]
+
+
+def test_links_between_rows_with_local_numbers_stay_local(isolated: None) -> None:
+    class Hub(models.Model):  # noqa: DJ008
+        slug = models.SlugField(unique=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    class Route(ReplicatedModel):
+        hubs = models.ManyToManyField(Hub)
+
+        class Meta:
+            app_label = "testapp"
+
+    def links(key: str) -> list[Options]:
+        found = {m._meta.label: Options(model=m, key=key if m is Hub else "") for m in (Hub, Route)}
+        return list(_links(found["testapp.Route"], found))
+
+    assert [link.label for link in links("")] == ["testapp.Route_hubs"]
+    assert links("slug") == []
 
 
 def test_register_after_the_start_raises() -> None:
@@ -52,6 +73,22 @@ def test_a_registered_model_replicates_as_the_class_says() -> None:
     assert options.source.endswith("GroupReplication")
     assert options.fields() == []
     assert fresh.for_model(Note) == registry.for_model(Note)
+
+
+def test_a_key_that_is_no_field_raises() -> None:
+    fresh = Registry()
+
+    @fresh.register(Group)
+    class GroupReplication(ModelReplication):
+        key = "uid"
+
+    with pytest.raises(ConfigurationError, match=r"auth\.Group: key names 'uid', which is no field.*It has: id, name"):
+        fresh.freeze()
+    GroupReplication.key = "name"
+    fresh.freeze()
+    options = fresh.for_model(Group)
+    assert (options.key, options.key_field.name, options.fields()) == ("name", "name", [])
+    assert registry.for_model(Note).key_field.name == "id"
 
 
 def test_registering_twice_raises() -> None:

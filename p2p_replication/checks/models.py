@@ -9,15 +9,15 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.db import models
 
+from p2p_replication.checks.keys import check_key
 from p2p_replication.checks.merges import check_merges
 from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.models.foreign_keys import natural_model
 from p2p_replication.registry import Options, registry, through_of
-from p2p_replication.storage.codecs import base_field, wire_type
+from p2p_replication.storage.codecs import wire_type
 
 #: Whose tables nobody can change: a warning of them would be noise.
 NOT_THE_PROJECTS = ("django.contrib.", "p2p_replication.")
-#: How keys may travel.
-KEY_TYPES = {"uuid", "text"}
 
 
 @register(Tags.models)
@@ -63,23 +63,10 @@ def _identity(options: Options) -> Iterator[CheckMessage]:
             id="p2p_replication.E011",
         )
         return
-    key = meta.pk
-    try:
-        kind = wire_type(base_field(key)) if isinstance(key, models.Field) else None
-    except ConfigurationError:
-        kind = None
-    if kind not in KEY_TYPES:
-        name = type(key).__name__
-        yield Error(
-            f"{options.label} has a {name} as its primary key: two replicas would give different rows the same "
-            "key, or the key can't travel yet.",
-            hint="Inherit from p2p_replication.models.ReplicatedModel, or use a UUIDField (default=uuid7 from "
-            "p2p_replication.models) or a CharField as primary key.",
-            obj=options.model,
-            id="p2p_replication.E010",
-        )
-    elif isinstance(key, models.ForeignKey):
-        yield from _field(options, key)
+    problems = list(check_key(options))
+    yield from problems
+    if not problems and isinstance(options.key_field, models.ForeignKey):
+        yield from _field(options, options.key_field)
 
 
 def _table_name(options: Options) -> Iterator[CheckMessage]:
@@ -112,13 +99,15 @@ def _options(options: Options) -> Iterator[CheckMessage]:
         assert isinstance(field, models.Field)
         if field.many_to_many:
             continue
-        if field.primary_key:
+        if field is options.key_field:
             yield Error(
-                f"exclude names the primary key {name}, which always travels: it says which row is meant.",
+                f"exclude names the key {name}, which always travels: it says which row is meant.",
                 hint=f"Remove {name} from {options.source}.exclude.",
                 obj=field,
                 id="p2p_replication.E016",
             )
+        elif field.primary_key:
+            continue  # Local in any case.
         elif not field.null and not field.generated and not field.has_db_default() and field.get_default() is None:
             yield Error(
                 f"{name} is excluded, but a row can't be inserted without it: other replicas' rows would never "
@@ -133,13 +122,13 @@ def _field(options: Options, field: models.Field[Any, Any]) -> Iterator[CheckMes
     related = field.related_model if field.remote_field is not None else None
     if isinstance(related, type):
         target = related._meta.concrete_model or related
-        if target not in registry:
+        if target not in registry and (field.primary_key or natural_model(field) is None):
             yield Error(
-                f"{field.name} refers to {related._meta.label}, which does not replicate: its keys mean other rows "
-                "(or none) elsewhere, so that rows of this model could not be applied.",
-                hint=f"Let {related._meta.label} replicate too, or add {field.name!r} to exclude in "
-                f"{options.source} (it stays local then, and needs null=True or a default), or keep a name that "
-                "means the same everywhere in a CharField.",
+                f"{field.name} refers to {related._meta.label}, which neither replicates nor has natural keys: its "
+                "primary keys mean other rows (or none) elsewhere, so that rows of this model could not be applied.",
+                hint=f"Let {related._meta.label} replicate too; or give it natural_key(), and its manager "
+                f"get_by_natural_key(); or add {field.name!r} to exclude in {options.source} (it stays local then, "
+                "and needs null=True or a default).",
                 obj=field,
                 id="p2p_replication.E013",
             )
@@ -169,7 +158,17 @@ def _relations_without_columns(options: Options) -> Iterator[CheckMessage]:
         through = many.remote_field.through
         if through is None or through in registry or many.name in options.exclude:
             continue
-        if through_of(many) is None:
+        numbered = _numbered_ends(options, many)
+        if through_of(many) is not None and numbered:
+            yield Warning(
+                f"The rows of the many-to-many field {many.name} stay here, as the primary keys of "
+                f"{', '.join(numbered)} are local numbers.",
+                hint="Give the field a through model of its own that replicates (docs/integer-keys.md), or add "
+                f"{many.name!r} to exclude in {options.source} to say that this is meant.",
+                obj=many,
+                id="p2p_replication.W010",
+            )
+        elif through_of(many) is None:
             yield Warning(
                 f"The rows of the many-to-many field {many.name} stay here, as {through._meta.label} does not "
                 "replicate.",
@@ -190,14 +189,40 @@ def _relations_without_columns(options: Options) -> Iterator[CheckMessage]:
             )
     for field in meta.private_fields:
         if hasattr(field, "ct_field") and hasattr(field, "fk_field"):
-            yield Warning(
-                f"The generic foreign key {field.name} does not replicate yet: content types have other numbers "
-                "elsewhere.",
-                hint="Use a foreign key for each kind of target, or exclude its two columns "
-                f"({field.ct_field} and {field.fk_field}).",
-                obj=options.model,
-                id="p2p_replication.W011",
-            )
+            yield from _generic_foreign_key(options, field)
+
+
+def _numbered_ends(options: Options, many: models.ManyToManyField[Any, Any]) -> list[str]:
+    """Return the ends of a model's many-to-many field that have local numbers, if both replicate."""
+    target = many.remote_field.model
+    target = target._meta.concrete_model or target
+    other = options if target is options.model else registry.get(target._meta.label)
+    return sorted({end.label for end in (options, other) if end.key}) if other is not None else []
+
+
+def _generic_foreign_key(options: Options, generic: Any) -> Iterator[CheckMessage]:
+    """The content type travels by name; the other column as it is, which has to mean the same row everywhere."""
+    if {generic.ct_field, generic.fk_field} & options.exclude:
+        return
+    column = options.model._meta.get_field(generic.fk_field)
+    assert isinstance(column, models.Field)
+    if column.get_internal_type() not in ("UUIDField", "CharField", "TextField"):
+        yield Warning(
+            f"The generic foreign key {generic.name} keeps primary keys as numbers in {generic.fk_field}, which mean "
+            "other rows (or none) elsewhere.",
+            hint=f"Make {generic.fk_field} a UUIDField or a CharField(max_length=36), for targets whose primary key "
+            f"is a UUID or a text; or exclude both columns ({generic.ct_field} and {generic.fk_field}).",
+            obj=options.model,
+            id="p2p_replication.W011",
+        )
+    elif numbered := sorted(other.label for other in registry if other.key):
+        yield Warning(
+            f"The generic foreign key {generic.name} can't refer to rows of {', '.join(numbered)}: their primary "
+            "keys are local numbers, which mean other rows (or none) elsewhere.",
+            hint="Use a foreign key for these targets, which is translated; if none is meant, silence this check.",
+            obj=options.model,
+            id="p2p_replication.W013",
+        )
 
 
 def _referrers_that_stay(options: Options) -> Iterator[CheckMessage]:
@@ -234,9 +259,11 @@ def _may_leave(model: type[models.Model], seen: set[type[models.Model]]) -> bool
         return False
     seen.add(model)
     meta = model._meta
+    options = registry.get(meta.label)
+    keys = {meta.pk, options.key_field if options is not None else None}
     if (
         meta.unique_together
-        or any(field.unique and not field.primary_key for field in meta.concrete_fields)
+        or any(field.unique and field not in keys for field in meta.concrete_fields)
         or any(isinstance(constraint, models.UniqueConstraint) for constraint in meta.constraints)
     ):
         return True

@@ -14,7 +14,8 @@ from p2p_replication.storage.parking import CLOCK, LEAVING, MISSING_PARENT, REFE
 #: What a person can do, by reason.
 REMEDIES = {
     MISSING_PARENT: "Nothing to do if the row it refers to is on its way; it comes in behind it. If that never comes, "
-    "declare the parent's model in the same pool, on both sides.",
+    "declare the parent's model in the same pool, on both sides. If its model does not replicate, a user's, say, make "
+    "the row here, with that name.",
     REFERENCED: "It is to be deleted, but rows here refer to it. Once everything that connected peers have is here, "
     "on_delete decides what becomes of those. Where it does not: delete them, or let them refer to another row.",
     LEAVING: "A peer has moved it out of the pool's filter, so that it is to leave this replica. Delete the rows here "

@@ -69,7 +69,9 @@ def _bit(database: str, declaration: Declaration) -> int:
 
 def row_values(table: ModelTable, entry: Entry, row: WireRow | None) -> Mapping[str, Any]:
     """Return the values that a row's version has: those of the table, or the ones that its entry holds."""
-    return dict(zip(table.names, row, strict=True)) if row is not None and not entry.is_held else entry.held
+    if row is None or entry.is_held:
+        return entry.held
+    return {**dict(zip(table.names, row, strict=True)), **entry.held}
 
 
 def _why(entry: Entry, row_filter: RowFilter, values: Mapping[str, Any], shared: bool) -> str:

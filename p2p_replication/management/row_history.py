@@ -76,6 +76,8 @@ class RowHistory:
     changed_unseen: list[str]
     #: Writes in the change log that are not posted yet: what, and when.
     waiting: list[tuple[str, datetime.datetime]]
+    #: Foreign keys that are null for now, as their target is not there, by name: the target.
+    awaited: dict[str, str]
     parked: ParkedRow | None
     pools: list[str]
     #: What the filters of pools say of it.
@@ -99,8 +101,7 @@ def key_text(database: str, options: Options, typed: str) -> str:
         if isinstance(table, LinkTable):
             ends = zip(options.ends, table.ends, split(typed), strict=True)
             return joined(*(_key_text(end, codec, text) for end, codec, text in ends))
-        assert options.model._meta.pk is not None
-        return _key_text(options.model._meta.pk, table.key, typed)
+        return _key_text(options.key_field, table.key, typed)
     except (ValidationError, ValueError) as error:
         raise ConfigurationError(
             f"{typed!r} is no key of {options.label}, whose keys are {table.key.wire_type}."
@@ -138,6 +139,7 @@ def row_history(database: str, options: Options, key: str) -> RowHistory:
         _version(database, entry, table, origins) if entry is not None else None,
         _changed_unseen(database, entry, table) if entry is not None and not waiting else [],
         waiting,
+        _awaited(entry, table) if entry is not None else {},
         next(iter(parked_rows(database, options.label, key)), None),
         [str(declaration.pool) for declaration in declarations],
         list(filters.values()),
@@ -182,6 +184,12 @@ def _changed_unseen(database: str, entry: Entry, table: ModelTable) -> list[str]
     names, values = _layout(database, entry, table), dict(zip(table.names, row, strict=True))
     now = field_digests([values.get(name) for name in names])
     return [names[i] for i in differing(bytes(entry.digest), now) if i < len(names) and names[i] in values]
+
+
+def _awaited(entry: Entry, table: ModelTable) -> dict[str, str]:
+    if entry.status != EntryStatus.PRESENT:
+        return {}
+    return {n: f"{r.label} {entry.held[n]}" for n, r in table.references.natural.items() if n in entry.held}
 
 
 def _waiting(database: str, stream: int, key: str) -> list[tuple[str, datetime.datetime]]:

@@ -7,6 +7,9 @@ from django.utils.translation import gettext_lazy as _
 
 from p2p_replication.models.own_tables import ReplicaState
 
+#: Fields in one block of a changed-column bitmap.
+BLOCK_BITS = 62
+
 
 class Stream(ReplicaState):
     """A captured model: its short number in the log and the ledger, and the state of its triggers."""
@@ -94,7 +97,7 @@ class ChangeLogEntry(ReplicaState):
     layout = models.IntegerField()
     key = models.TextField()
     operation = models.SmallIntegerField(choices=Operation.choices)
-    #: Bit *i* of block *b* is field ``62 * b + i`` of the layout.
+    #: Bit *i* of block *b* is field ``BLOCK_BITS * b + i`` of the layout.
     columns = models.BigIntegerField(default=0)
     block = models.SmallIntegerField(default=0)
     #: Milliseconds since the epoch, by the database's clock.
@@ -171,6 +174,12 @@ class LedgerEntry(ReplicaState):
             models.Index(fields=["stream", "seq"], name="p2p_ledger_seq"),
             models.Index(
                 fields=["stream", "status"], condition=models.Q(status=EntryStatus.PARKED), name="p2p_ledger_parked"
+            ),
+            # Rows with fields that have still to get into the table.
+            models.Index(
+                fields=["stream", "id"],
+                condition=models.Q(status=EntryStatus.PRESENT, held__isnull=False),
+                name="p2p_ledger_held",
             ),
         ]
 

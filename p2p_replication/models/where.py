@@ -17,6 +17,7 @@ from django.db import models
 from django.utils import timezone
 
 from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.models.foreign_keys import key_of_target, natural_key_text, natural_model, traveling_field
 from p2p_replication.models.pool import Declaration
 from p2p_replication.protocol.row_filter import LOOKUPS, Condition, RowFilter
 from p2p_replication.registry import Options
@@ -96,9 +97,11 @@ def _condition(options: Options, name: str, value: Any) -> Condition:
         if value is not None and not isinstance(value, bool):
             raise ConfigurationError(f"{said}: isnull takes True or False.")
         return Condition(field.name, "isnull", "", value is None or value)
-    base = _base(field)
+    base = traveling_field(field)
     kind = _KINDS.get(base.get_internal_type())
     takes = (*LOOKUPS.get(kind or "", ()), "isnull")
+    if natural_model(field) is not None:
+        kind, takes = "text", ("exact", "in", "isnull")
     if lookup not in takes:
         raise ConfigurationError(
             f"{said}: {options.label}.{field.name} takes {', '.join(takes)} in a filter: only what every database "
@@ -129,7 +132,7 @@ def _field_and_lookup(options: Options, name: str) -> tuple[models.Field[Any, An
         if there is not None and not getattr(there, "concrete", False):
             why = "leads to other rows"
         elif there is not None:
-            why = "is its key" if getattr(there, "primary_key", False) else "does not travel"
+            why = "is its key" if there == options.key_field else "does not travel"
         names = ", ".join(f.name for f in options.fields())
         raise ConfigurationError(
             f"where: {name}: {parts[0]} {why}, so {options.label} can't be filtered by it. Its fields are: {names}."
@@ -145,23 +148,22 @@ def _field_and_lookup(options: Options, name: str) -> tuple[models.Field[Any, An
 _ALL_LOOKUPS = {"isnull", *(lookup for lookups in LOOKUPS.values() for lookup in lookups)}
 
 
-def _base(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
-    """Return the field whose values stand in the column: of a foreign key, the field it points at."""
-    while field.remote_field is not None:
-        field = field.target_field  # type: ignore[attr-defined]
-    return field
-
-
 def _operand(said: str, field: models.Field[Any, Any], base: models.Field[Any, Any], kind: str, value: Any) -> Any:
     """Return a value in the form that it has in the canonical text."""
     while isinstance(value, models.Model):
-        at = field
         related = field.related_model if field.remote_field is not None else None
         if not isinstance(related, type) or not isinstance(value, related):
             raise ConfigurationError(f"{said}: {field.name} does not refer to a {type(value).__name__}.")
+        if natural_model(field) is not None:
+            return natural_key_text(value.natural_key())  # type: ignore[attr-defined]
+        at: Any = field
         while at.remote_field is not None and isinstance(value, models.Model):
-            at = at.target_field  # type: ignore[attr-defined]
+            at = key_of_target(at) or at.target_field
             value = getattr(value, at.attname)
+    if natural_model(field) is not None and value is not None:
+        return _natural(said, value)
+    if isinstance(value, int) and key_of_target(field) is not None:
+        raise ConfigurationError(f"{said}: {value} is a number of this database; give the object, or its {base.name}.")
     if value is None:
         raise ConfigurationError(f"{said}: there is no value to compare with; rows without one are found by isnull.")
     try:
@@ -174,6 +176,12 @@ def _operand(said: str, field: models.Field[Any, Any], base: models.Field[Any, A
         raise ConfigurationError(
             f"{said}: {value!r} is no value of a {type(base).__name__}, which {field.name} has."
         ) from error
+
+
+def _natural(said: str, value: Any) -> str:
+    if not isinstance(value, list | tuple):
+        raise ConfigurationError(f"{said}: give the object, or its natural key as a list.")
+    return natural_key_text(value)
 
 
 def _check_time_zone(said: str, value: Any) -> None:

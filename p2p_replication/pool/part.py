@@ -50,11 +50,13 @@ class Part:
         """Return what a HELLO says of the model. The field without a name stands for the key."""
         table = self.stream.table
         kinds = {name: codec.wire_type for name, codec in table.codecs.items()}
+        named = table.options.key
+        key = f"{named}: {table.key.wire_type}" if named else table.key.wire_type
         merges = {name: merge.name for name, merge in self.stream.merges.items()}
         row_filter = self.subset.filter
         filter_text = row_filter.text if row_filter is not None else ""
         return ModelOffer(
-            self.stream.label, {"": table.key.wire_type, **kinds}, merges, filter_text,
+            self.stream.label, {"": key, **kinds}, merges, filter_text,
             pulls=self.pulls, pushes=self.pushes, whole=self.is_whole,
         )  # fmt: skip
 

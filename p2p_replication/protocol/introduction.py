@@ -96,7 +96,8 @@ def disagreement(ours: ModelOffer, theirs: ModelOffer) -> str:
             kinds = " and ".join(sorted((ours.fields[name], theirs.fields[name])))
             return f"{ours.label}.{name} has two types, {kinds}: migrate both sides to the same one"
     if ours.fields.get("") != theirs.fields.get(""):
-        return f"{ours.label} has two kinds of key: migrate both sides to the same one"
+        kinds = " and ".join(sorted(str(offer.fields.get("")) for offer in (ours, theirs)))
+        return f"{ours.label} has two kinds of key, {kinds}: let both sides have the same one"
     if ours.merge != theirs.merge:
         return f"{ours.label} declares different merges on the two sides: give both the same"
     if ours.filter != theirs.filter:

@@ -329,7 +329,7 @@ def _apply_slice(
         elif entry.key in hidden:
             store_state(stream, entry, state, EntryStatus.HIDDEN)
         else:
-            settle_entry(stream, entry, state)
+            settle_entry(stream, entry, state, plan.awaited.get(entry.key, ()))
     if of_own:
         give_dots(database, stream, of_own)
     save_entries(database.connection, stream.id, [entry for entry, _ in touched])
@@ -361,8 +361,13 @@ def take_rows(
     return entries, rows
 
 
-def settle_entry(stream: StreamStore, entry: Entry, state: RowState) -> None:
-    """Write a state that the table now holds (or, of a deleted row, no more) into its entry."""
-    store_state(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED)
+def settle_entry(stream: StreamStore, entry: Entry, state: RowState, awaited: Collection[str] = ()) -> None:
+    """Write a state that the table now holds (or, of a deleted row, no more) into its entry.
+
+    Args:
+        awaited: fields that are null in the table for now (``TableChanges.awaited``).
+    """
+    store_state(stream, entry, state, EntryStatus.PRESENT if state.alive else EntryStatus.DELETED, awaited)
     if state.alive:
-        entry.digest = stream.digest_of_values(entry.layout, stream.shown(state.values))
+        values = {**stream.shown(state.values), **dict.fromkeys(awaited)}
+        entry.digest = stream.digest_of_values(entry.layout, values)

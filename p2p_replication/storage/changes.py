@@ -176,7 +176,9 @@ def _select(
             f"WHERE l.stream = %s AND {condition} ORDER BY l.seq LIMIT %s",
             [stream.id, *params, limit],
         )
-        return list(cursor.fetchall())
+        records = list(cursor.fetchall())
+    table.prepare(records, len(COLUMNS) + 1)
+    return records
 
 
 def _count(database: ReplicaDatabase, stream: StreamStore, after: int) -> int:

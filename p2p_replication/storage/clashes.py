@@ -304,14 +304,15 @@ class _Page:
         for plan in plans.values():
             if plan.refused(arriving):
                 raise ValueError("a parent has gone")
+        new = {table: keys for plan in plans.values() for table, keys in plan.new_keys().items()}
         for number, plan in plans.items():
             stream = self.database.by_number[number]
             entries = {row.key: entry for row, (entry, _) in taken.items() if row.stream == number}
             with unlogged(self.database):
-                plan.write(swapping=len(group) > 1)
+                plan.write(swapping=len(group) > 1, new=new)
                 end_parking(self.database, stream, list(entries))
             for key, entry in entries.items():
-                settle_entry(stream, entry, self.states[Row(number, key)])
+                settle_entry(stream, entry, self.states[Row(number, key)], plan.awaited.get(key, ()))
             save_entries(self.database.connection, number, list(entries.values()))
             self.database.note_changed([stream.label])
 

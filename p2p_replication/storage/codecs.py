@@ -14,6 +14,7 @@ from typing import Any
 from django.db import models
 
 from p2p_replication.exceptions import ConfigurationError
+from p2p_replication.models.foreign_keys import key_of_target, natural_model, target_of
 
 Convert = Callable[[Any], Any]
 
@@ -65,7 +66,9 @@ def wire_type(field: models.Field[Any, Any]) -> str:
 
     Raises ConfigurationError for a field that cannot travel.
     """
-    target = _target(field)
+    if (model := natural_model(field)) is not None:
+        return f"natural key of {model._meta.label}"
+    target = key_of_target(field) or target_of(field)
     if target is not None:
         return f"key of {target.model._meta.label}: {wire_type(target)}"
     internal = field.get_internal_type()
@@ -82,11 +85,6 @@ def wire_type(field: models.Field[Any, Any]) -> str:
 
 def base_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
     """Return the field whose values stand in the column: of a foreign key, the field it points at."""
-    while (target := _target(field)) is not None:
+    while (target := target_of(field)) is not None:
         field = target
     return field
-
-
-def _target(field: models.Field[Any, Any]) -> models.Field[Any, Any] | None:
-    """Return the field that a foreign key points at, None for any other field."""
-    return getattr(field, "target_field", None) if field.remote_field is not None else None

@@ -105,10 +105,15 @@ def restore(conflict: Conflict) -> None:
                     f"The row {conflict.key} of {conflict.model} is not in the table: it was deleted, or is parked "
                     "(manage.py p2p parked). Its other values are needed to put it back."
                 )
+            if not is_there:
+                values = {name: kept[name] for name in kept if name in table.codecs}
+            rows, awaited = table.references.localized({conflict.key: values}, {})
+            if awaited:
+                raise IntegrityError(f"what {', '.join(awaited[conflict.key])} refers to is not there")
             if is_there:
-                table.update(conflict.key, values)
+                table.update(conflict.key, rows[conflict.key])
             else:
-                table.insert([(conflict.key, {name: kept[name] for name in kept if name in table.codecs})])
+                table.insert([(conflict.key, rows[conflict.key])], table.new_local_keys([conflict.key]))
             conflict.restored_at = timezone.now()
             conflict.save(using=alias, update_fields=["restored_at"])
     except (IntegrityError, DataError) as error:

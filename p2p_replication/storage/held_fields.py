@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
-from p2p_replication.storage.applier import BUSY_PAUSE, BUSY_TRIES, settle_entry, take_rows
+from p2p_replication.storage.applier import BUSY_PAUSE, BUSY_TRIES, REFUSALS, settle_entry, take_rows
 from p2p_replication.storage.ledger import save_entries
-from p2p_replication.storage.parking import BUSY, note_parked
+from p2p_replication.storage.parking import BUSY, REFUSED, note_parked
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import Busy
 from p2p_replication.storage.table_changes import TableChanges
@@ -33,10 +33,14 @@ def adopt_known_fields(database: ReplicaDatabase, stream: StreamStore) -> int:
         if not page:
             return adopted
         after = page[-1][0]
-        adopted += _adopt_page(database, stream, [key for _, key in page])
+        adopted += adopt_page(database, stream, [key for _, key in page])
 
 
-def _adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) -> int:
+def adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str]) -> int:
+    """Write what is held for fields of the table into these rows, in one transaction; return the number of rows.
+
+    What the table can't take is parked.
+    """
     aside: dict[str, tuple[str, str]] = {}
     tries = 0
     while True:
@@ -51,10 +55,17 @@ def _adopt_page(database: ReplicaDatabase, stream: StreamStore, keys: list[str])
                 aside.update(dict.fromkeys(error.keys, (BUSY, str(error))))
             else:
                 raise
+        except REFUSALS as error:
+            # A value that its column can't take, or that refers to a row which is not there.
+            if len(keys) > 1:
+                return sum(adopt_page(database, stream, [key]) for key in keys)
+            if aside:
+                raise
+            aside[keys[0]] = (REFUSED, str(error) or "error")
 
 
 def _adopt(database: ReplicaDatabase, stream: StreamStore, keys: list[str], aside: dict[str, tuple[str, str]]) -> int:
-    plan, settled, parked = TableChanges(stream), [], {}
+    plan, settled, adopted, parked = TableChanges(stream), [], [], {}
     # What the application wrote into the new field since counts first.
     entries, rows = take_rows(database, stream, keys, aside)
     for key, entry in entries.items():
@@ -67,10 +78,12 @@ def _adopt(database: ReplicaDatabase, stream: StreamStore, keys: list[str], asid
             parked[key] = aside[key]
         else:
             plan.add(key, state, row)
-            settle_entry(stream, entry, state)
+            adopted.append((entry, state))
         settled.append(entry)
     with unlogged(database):
         plan.write()
+    for entry, state in adopted:
+        settle_entry(stream, entry, state, plan.awaited.get(entry.key, ()))
     save_entries(database.connection, stream.id, settled)
     note_parked(database, stream, parked)
     return len(settled)

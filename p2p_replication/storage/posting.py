@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, Operation, Stream
+from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, EntryStatus, Operation, Stream
 from p2p_replication.models.replica import Replica
 from p2p_replication.protocol.clock import ADOPTED, NEVER, milliseconds_of, next_clock
 from p2p_replication.protocol.conflicts import begin_life, end_life, overwrite
@@ -19,6 +19,7 @@ from p2p_replication.storage.digests import differing
 from p2p_replication.storage.ledger import Entry, chunks, load_entries, marks, save_entries, set_clocks
 from p2p_replication.storage.merge_states import correct_rows, differing_values, merged_states
 from p2p_replication.storage.parking import BUSY, busy_keys, forget_parked, note_parked
+from p2p_replication.storage.renamed_keys import log_referring_rows
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import WireRow
 from p2p_replication.storage.versions import state_of, store_state
@@ -27,8 +28,8 @@ logger = logging.getLogger("p2p_replication.storage")
 
 LOG = ChangeLogEntry._meta.db_table
 REPLICA = Replica._meta.db_table
-#: Fields in one block of a changed-column bitmap.
-BLOCK_BITS = 62
+#: An update of no field: the row (whose local primary key stayed) has this key now, and had another one before.
+RENAMED = Operation.UPDATE.value
 
 
 class LogEntry(NamedTuple):
@@ -40,6 +41,10 @@ class LogEntry(NamedTuple):
     columns: int
     block: int
     wall: int
+
+    @property
+    def is_renaming(self) -> bool:
+        return self.operation == RENAMED and not self.columns
 
 
 @dataclass
@@ -69,6 +74,7 @@ def post(database: ReplicaDatabase) -> Posted:
         # By their numbers: on PostgreSQL a lower one may be committed later.
         _delete_log(database, entries)
         posted.more = more
+        posted.more |= any(entry.is_renaming for entry in entries)
         database.budget.measured(len(entries), time.monotonic() - began)
     return posted
 
@@ -160,6 +166,8 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     unsettled = Replica.objects.using(database.alias).values_list("unsettled_through", flat=True).get()
     parked = [key for key, entry in ledger.items() if entry.status == EntryStatus.PARKED]
     ending = busy_keys(database, stream, [key for key in parked if not ledger[key].alive])
+    if renamed := [key for key, log in by_key.items() if any(item.is_renaming for item in log)]:
+        log_referring_rows(database, stream, renamed)
     changed: list[Entry] = []
     corrections: dict[str, dict[str, Any]] = {}
     for key in ending:
@@ -188,7 +196,9 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
 
 def _note_ended(stream: StreamStore, entry: Entry, row: WireRow | None, log: Sequence[LogEntry]) -> None:
     """Keep edits that a delete, which waited for their lock, ends: ``fold`` does not count them."""
-    edits = [item for item in log if item.operation == Operation.UPDATE] if row is not None else []
+    edits = [item for item in log if item.operation == Operation.UPDATE and not item.is_renaming]
+    if row is None:
+        return
     if not edits:
         return
     assert row is not None
@@ -350,7 +360,8 @@ def _settle(
         entry.digest = stream.digest(entry, row)
     elif row is not None:
         entry.status = EntryStatus.PRESENT
-        entry.held = {name: value for name, value in entry.held.items() if name not in stream.table.codecs}
+        # What is held for a field of the table has still to get there, unless the application has written the field.
+        entry.held = {name: value for name, value in entry.held.items() if name not in written}
         entry.merged = states
     # A field that a migration has removed since has no value any more.
     set_clocks(entry, {name: c for name, c in clocks.items() if name in stream.table.codecs or name in entry.held})

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from django.db import models
 
+from p2p_replication.registry import registry
 from p2p_replication.storage.ledger import chunks, marks
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.table import ModelTable
@@ -83,9 +84,38 @@ def parents_of(database: ReplicaDatabase, stream: StreamStore, key: str, values:
 
 
 def refers_to_key(table: ModelTable, name: str) -> bool:
-    """Tell whether a foreign key holds its parent's key, and not another field of it (``to_field``)."""
+    """Tell whether a foreign key travels as its parent's key, and not as another field of it (``to_field``)."""
+    if name in table.references.by_key:
+        return True
     field = table.options.model._meta.get_field(name)
-    return isinstance(field, models.ForeignKey) and bool(field.target_field.primary_key)
+    return isinstance(field, models.ForeignKey) and _is_key(field.target_field)
+
+
+def key_at(stream: StreamStore, field: models.ForeignKey[Any, Any], value: Any) -> str | None:
+    """Return the key of the row that a foreign key with this Python value refers to.
+
+    Args:
+        stream: the part in replication of the model that it refers to.
+
+    Returns None if the value is none of the row's keys; where it is a local number, also if there is no such row.
+    """
+    table, target = stream.table, field.target_field
+    raw = target.get_db_prep_value(value, table.connection)
+    if _is_key(target):
+        return str(raw)
+    if not target.primary_key:
+        return None
+    with table.connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {table.key_text('t')} FROM {table.name} t WHERE t.{table.quoted(target.column or '')} = %s", [raw]
+        )
+        found = cursor.fetchone()
+    return str(found[0]) if found else None
+
+
+def _is_key(field: models.Field[Any, Any]) -> bool:
+    options = registry.get(field.model._meta.label)
+    return options is not None and field == options.key_field
 
 
 def _primary_column(model: type[models.Model]) -> str:

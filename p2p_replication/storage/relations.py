@@ -24,16 +24,21 @@ class Relations:
         self.connection: BaseDatabaseWrapper = table.connection
         quote = table.quoted
         meta = table.options.model._meta
-        #: ``(field, parent's label, parent's table, parent's column)``
+        #: ``(field, parent's label, parent's table, parent's column: where it is a local number, the key's)``
         self.parents: list[tuple[str, str, str, str]] = []
         for name, parent in table.parents.items():
             field = meta.get_field(name)
             assert isinstance(field, models.ForeignKey)
             column = field.target_field.column
-            if getattr(field, "db_constraint", False) and column:
+            if reference := table.references.by_key.get(name):
+                self.parents.append((name, reference.label, reference.table, reference.key_column))
+            elif name not in table.references.natural and getattr(field, "db_constraint", False) and column:
                 self.parents.append((name, parent._meta.label, quote(parent._meta.db_table), quote(column)))
-        #: ``(child's label, child's table, child's column, delete the child's rows)``
-        self.children: list[tuple[str, str, str, bool]] = []
+        #: Natural keys without whose target a row can't be.
+        self._needed = [reference for reference in table.references.natural.values() if not reference.optional]
+        self.has_parents = bool(self.parents or self._needed)
+        #: ``(child's label, its table, its column, the column here to which that refers, delete the child's rows)``
+        self.children: list[tuple[str, str, str, str, bool]] = []
         #: The database itself changes rows that refer to a deleted one (Django 6.1): none may go for a moment only.
         self.database_acts = False
         #: Many-to-many rows that replicate: ``(label, column)`` of the end that is a row of this table.
@@ -55,7 +60,10 @@ class Relations:
                         self.links.append((child._meta.label, quote(column)))
                         continue
                     self.database_acts |= hasattr(getattr(field.remote_field, "on_delete", None), "operation")
-                    self.children.append((child._meta.label, quote(child._meta.db_table), quote(column), cascade))
+                    target = quote(str(field.target_field.column))
+                    self.children.append(
+                        (child._meta.label, quote(child._meta.db_table), quote(column), target, cascade)
+                    )
 
     def missing_parents(
         self, rows: Iterable[tuple[str, Mapping[str, Any]]], arriving: Arriving, leaving: Arriving
@@ -78,6 +86,10 @@ class Relations:
                 absent -= {key for key, _ in rows} - missing.keys()
             for parent in absent:
                 missing.update(dict.fromkeys(wanted[parent], f"{label} {parent}"))
+        for reference in self._needed:
+            values = {key: row[reference.name] for key, row in rows if row.get(reference.name) is not None}
+            there = reference.find(set(values.values()), {})
+            missing.update({key: f"{reference.label} {v}" for key, v in values.items() if v not in there})
         return missing
 
     def still_referenced(self, keys: list[str], *, with_links: bool = False) -> dict[str, str]:
@@ -87,45 +99,51 @@ class Relations:
             with_links: rows of automatic many-to-many tables refer to it as well.
         """
         blocked: dict[str, str] = {}
-        for label, child_table, column, cascade in self.children:
+        for label, child_table, column, target, cascade in self.children:
             if cascade and not with_links:
                 continue
             if child_table == self.table.name:
-                blocked.update(self._outside_references(keys, column, label))
-            else:
+                blocked.update(self._outside_references(keys, column, target, label))
+            elif target == self.table.key_column:
                 blocked.update(dict.fromkeys(self._values(child_table, column, keys), label))
+            else:
+                referred = f"EXISTS (SELECT 1 FROM {child_table} child WHERE child.{column} = t.{target}) AND "
+                found = self._values(f"{self.table.name} t", self.table.key_column, keys, referred)
+                blocked.update(dict.fromkeys(found, label))
         return blocked
 
     def delete_links(self, keys: list[str]) -> None:
         """Delete the many-to-many rows that don't replicate of rows that are about to go."""
-        for _, child_table, column, cascade in self.children:
+        for _, child_table, column, target, cascade in self.children:
             if cascade:
                 with self.connection.cursor() as cursor:
                     for chunk in chunks(keys):
-                        cursor.execute(
-                            f"DELETE FROM {child_table} WHERE {column} IN ({marks(len(chunk))})", list(chunk)
-                        )
+                        ends = marks(len(chunk))
+                        if target != self.table.key_column:
+                            ends = f"SELECT {target} FROM {self.table.name} WHERE {self.table.key_column} IN ({ends})"
+                        cursor.execute(f"DELETE FROM {child_table} WHERE {column} IN ({ends})", list(chunk))
 
-    def _outside_references(self, keys: list[str], column: str, label: str) -> dict[str, str]:
+    def _outside_references(self, keys: list[str], column: str, target: str, label: str) -> dict[str, str]:
         """References from rows of the same table that stay."""
         going = set(keys)
         found: dict[str, str] = {}
         with self.connection.cursor() as cursor:
             for chunk in chunks(keys):
+                key = self.table.key_column
                 cursor.execute(
-                    f"SELECT {column}, {self.table.key_column} FROM {self.table.name} "
-                    f"WHERE {column} IN ({marks(len(chunk))})",
+                    f"SELECT parent.{key}, child.{key} FROM {self.table.name} child JOIN {self.table.name} parent "
+                    f"ON child.{column} = parent.{target} WHERE parent.{key} IN ({marks(len(chunk))})",
                     list(chunk),
                 )
                 found.update({str(parent): label for parent, child in cursor.fetchall() if str(child) not in going})
         return found
 
-    def _values(self, table: str, column: str, values: list[str]) -> set[str]:
+    def _values(self, table: str, column: str, values: list[str], also: str = "") -> set[str]:
         found: set[str] = set()
         with self.connection.cursor() as cursor:
             for chunk in chunks(values):
                 cursor.execute(
-                    f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN ({marks(len(chunk))})", list(chunk)
+                    f"SELECT DISTINCT {column} FROM {table} WHERE {also}{column} IN ({marks(len(chunk))})", list(chunk)
                 )
                 found.update(str(record[0]) for record in cursor.fetchall())
         return found

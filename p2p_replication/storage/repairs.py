@@ -23,7 +23,7 @@ from p2p_replication.storage.ledger import load_entries, save_entries
 from p2p_replication.storage.on_delete import Answer, Rule, ask
 from p2p_replication.storage.parking import MISSING_PARENT, forget_parked
 from p2p_replication.storage.posting import LogEntry, give_dots, post_entries, post_keys
-from p2p_replication.storage.referrers import Row, parents_of, refers_to_key
+from p2p_replication.storage.referrers import Row, key_at, parents_of, refers_to_key
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.taking_out import CannotLeave, take_out
 from p2p_replication.storage.unlogged import unlogged
@@ -171,6 +171,8 @@ def _answers(
         answer = ask(field, database.alias)
         if answer.rule is Rule.SET:
             value = _wire_key(database, stream, name, answer.value)
+            if value is None and answer.value is not None and name in stream.table.references.by_key:
+                continue  # A local number that is none.
             target = list(parents_of(database, stream, "", {name: value}))
             is_gone = bool(target) and not _is_there(database, target[0])
             if is_gone or same_value(value, state.values.get(name)) or (value is None and not field.null):
@@ -198,7 +200,8 @@ def _wire_key(database: ReplicaDatabase, stream: StreamStore, name: str, value: 
     field = stream.table.options.model._meta.get_field(name)
     assert isinstance(field, models.ForeignKey)
     parent = database.streams[stream.table.parents[name]._meta.label]
-    return parent.table.key_to_wire(str(field.target_field.get_db_prep_value(value, database.connection)))
+    key = key_at(parent, field, value)
+    return parent.table.key_to_wire(key) if key is not None else None
 
 
 def _mend_orphan(database: ReplicaDatabase, row: Row) -> bool:

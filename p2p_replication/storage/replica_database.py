@@ -46,6 +46,8 @@ class StreamStore:
             for name, merge in table.options.merge.items()
             if name in table.codecs
         }
+        #: Rows may have foreign keys whose target is not there yet (``storage.awaited_targets``).
+        self.awaits_targets = bool(table.references.natural)
         self._layouts: dict[int, tuple[str, ...]] = {}
         self._ids: dict[tuple[str, ...], int] = {}
         #: Made by ``subsets``, by a filter's canonical text.

@@ -38,9 +38,7 @@ class Arrival:
     gone: dict[Any, models.Model] = field(default_factory=dict)
 
     def python_key(self, key: str) -> Any:
-        pk = self.options.model._meta.pk
-        assert pk is not None
-        return base_field(pk).to_python(key)
+        return base_field(self.options.key_field).to_python(key)
 
 
 class Arrivals:
@@ -143,8 +141,9 @@ class Arrivals:
         model = arrival.options.model
         try:
             with transaction.atomic(using=self.alias):
+                key_field = arrival.options.key_field.name
                 for chunk in chunks([arrival.python_key(key) for key in keys]):
-                    found.update(model._base_manager.using(self.alias).in_bulk(chunk))
+                    found.update(model._base_manager.using(self.alias).in_bulk(chunk, field_name=key_field))
         except Exception:
             logger.exception("rows of %s that came in can't be loaded: their signals are not sent", model._meta.label)
             return {}

@@ -10,6 +10,7 @@ from django.db import OperationalError
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry, Parking
 from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.storage.applier import REFUSALS, is_busy, settle_entry, take_rows
+from p2p_replication.storage.awaited_targets import set_awaited_targets
 from p2p_replication.storage.clashes import settle_clashes
 from p2p_replication.storage.ledger import Entry, save_entries
 from p2p_replication.storage.parking import REFUSED, UNIQUE, end_parking, leaving_keys
@@ -24,8 +25,10 @@ PAGE = 4000
 
 
 def retry_parked(database: ReplicaDatabase) -> int:
-    """Try all parked entries again; return how many are parked no more."""
+    """Try all parked entries again; return how many are parked no more. Foreign keys that waited are set."""
     ended = 0
+    for stream in database.streams.values():
+        set_awaited_targets(database, stream)
     refusals: list[str] = []
     # Not those that clash: who has the value is decided below, and no try could let them in.
     for refused in (False, True):
@@ -100,15 +103,16 @@ def _apply(database: ReplicaDatabase, rows: Sequence[tuple[int, str]], swapping:
     _take_out_what_still_waits(plans)
     ended = 0
     with unlogged(database):
+        new = {table: keys for _, plan, _ in plans for table, keys in plan.new_keys().items()}
         for stream, plan, candidates in plans:
-            plan.write(swapping=swapping)
+            plan.write(swapping=swapping, new=new)
             end_parking(database, stream, candidates)
-    for stream, _, candidates in plans:
+    for stream, plan, candidates in plans:
         for key, entry in candidates.items():
             if (stream.id, key) in hidden:
                 store_state(stream, entry, state_of(stream, entry, None), EntryStatus.HIDDEN)
             else:
-                settle_entry(stream, entry, state_of(stream, entry, None))
+                settle_entry(stream, entry, state_of(stream, entry, None), plan.awaited.get(key, ()))
         save_entries(database.connection, stream.id, list(candidates.values()))
         if candidates:
             database.note_changed([stream.label])

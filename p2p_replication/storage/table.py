@@ -11,6 +11,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from p2p_replication.registry import Options, registry
 from p2p_replication.storage.codecs import FieldCodec
 from p2p_replication.storage.ledger import chunks, marks
+from p2p_replication.storage.readiness import why_unready
+from p2p_replication.storage.references import References
 from p2p_replication.storage.vendors import vendor_of
 
 #: A row's values in the order of ``ModelTable.names``.
@@ -30,7 +32,17 @@ class Busy(OperationalError):
 
 
 def stored_models(connection: BaseDatabaseWrapper) -> list[Options]:
-    """Return the models that replicate and have a table in this database, whoever manages it; a view is none."""
+    """Return the models that replicate and have a table in this database, whoever manages it; a view is none.
+
+    Without those for whose keys and references migrations have still to run.
+    """
+    present = present_models(connection)
+    unready = why_unready(connection, present)
+    return [options for options in present if options.label not in unready]
+
+
+def present_models(connection: BaseDatabaseWrapper) -> list[Options]:
+    """Return the models that replicate and have a table in this database, as it may be between two migrations."""
     tables, stored = set(connection.introspection.table_names()), vendor_of(connection).stored_name
     return [
         options
@@ -56,13 +68,17 @@ class ModelTable:
         codec_for = self.vendor.codec_for
         self.key = self._key_codec()
         self.key_column = quote(self.key.column)
+        assert meta.pk is not None
+        #: The primary key's column where that is not the key: this database gives it.
+        self.local_column = meta.pk.column if options.key else None
         #: The fields that travel and that the table really has: a reversed migration leaves the model with more.
         fields = [f for f in options.fields() if self.vendor.stored_name(f.column or "") in present]
-        self.codecs: dict[str, FieldCodec] = {f.name: codec_for(f) for f in fields}
+        self.references = References(connection, fields)
+        self.codecs: dict[str, FieldCodec] = {f.name: self.references.codec(f.name) or codec_for(f) for f in fields}
         self.names: tuple[str, ...] = tuple(self.codecs)
         self._columns = {name: quote(codec.column) for name, codec in self.codecs.items()}
         self._to_wire = [(i, codec.to_wire) for i, codec in enumerate(self.codecs.values()) if codec.to_wire]
-        #: Foreign keys to replicated models (and to this one), those that are the key as well: ``{field name: model}``.
+        #: Foreign keys, those that are the key as well: ``{field name: model}``.
         self.parents: dict[str, type[models.Model]] = {
             f.name: f.related_model._meta.concrete_model or f.related_model
             for f in (*self._key_fields(), *fields)
@@ -83,9 +99,7 @@ class ModelTable:
         self._database_defaults = [f.name for f in (*fields, *stays) if f.db_default is not models.NOT_PROVIDED]
 
     def _key_fields(self) -> tuple[models.Field[Any, Any], ...]:
-        pk = self.options.model._meta.pk
-        assert pk is not None
-        return (pk,)
+        return (self.options.key_field,)
 
     def _key_codec(self) -> FieldCodec:
         return self.vendor.codec_for(self._key_fields()[0])
@@ -123,14 +137,16 @@ class ModelTable:
         return (key,)
 
     def reference(self, name: str, key: str, values: Mapping[str, Any]) -> Any:
-        """Return what a foreign key of a row has in its column.
+        """Return what a foreign key of a row has in its column; where that is a local number, the key it stands for.
 
         Args:
             key, values: the row's key and wire values.
         """
         if name not in self.codecs:
             return key
-        value, convert = values.get(name), self.codecs[name].from_wire
+        value = values.get(name)
+        by_key = self.references.by_key.get(name)
+        convert = by_key.key_text if by_key is not None else self.codecs[name].from_wire
         return convert(value) if convert and value is not None else value
 
     def lock(self, keys: Sequence[str]) -> set[str]:
@@ -173,12 +189,31 @@ class ModelTable:
                     f"WHERE {condition}",
                     params,
                 )
-                for record in cursor.fetchall():
+                records = cursor.fetchall()
+                self.prepare(records, 1)
+                for record in records:
                     found[str(record[0])] = self.wire_row(record[1:])
         return found
 
-    def insert(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    def prepare(self, records: Sequence[Sequence[Any]], start: int) -> None:
+        """Get ready to convert these records, whose columns from ``start`` on are those of ``select_list``."""
+        if self.references.natural:
+            self.references.prepare(self.names, [record[start:] for record in records])
+
+    def new_local_keys(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return primary keys for rows that are to be inserted, by key, where the primary key is not the key."""
+        if self.local_column is None or not keys:
+            return {}
+        table = self.options.model._meta.db_table
+        numbers = self.vendor.next_numbers(self.connection, table, self.local_column, len(keys))
+        return dict(zip(keys, numbers, strict=True))
+
+    def insert(self, rows: Sequence[tuple[str, Mapping[str, Any]]], local_keys: Mapping[str, Any]) -> None:
         """Insert rows; a field that nobody gave a value gets this replica's own default (never sent on).
+
+        Args:
+            rows: ``(key, values)``; those of references as the columns take them.
+            local_keys: what ``new_local_keys`` has given.
 
         Raises Busy if the application has inserted one of them in the meantime.
         """
@@ -187,14 +222,21 @@ class ModelTable:
             missing = [name for name in self._database_defaults if name not in row[1]]
             groups.setdefault(tuple(missing), []).append(row)
         for left_out, group in groups.items():
-            self._insert(group, left_out)
+            self._insert(group, left_out, local_keys)
 
-    def _insert(self, rows: Sequence[tuple[str, Mapping[str, Any]]], left_out: tuple[str, ...]) -> None:
+    def _insert(
+        self,
+        rows: Sequence[tuple[str, Mapping[str, Any]]],
+        left_out: tuple[str, ...],
+        local_keys: Mapping[str, Any],
+    ) -> None:
         codecs = [(name, codec.from_wire) for name, codec in self.codecs.items() if name not in left_out]
         local = [name for name in self._local_columns if name not in left_out]
         key_columns = [self.quoted(column) for column in self.key_columns]
         columns = [*key_columns, *(self._columns[name] for name, _ in codecs)]
         columns += [self._local_columns[name] for name in local]
+        if self.local_column is not None:
+            columns.append(self.quoted(self.local_column))
         records = []
         for key, values in rows:
             record: list[Any] = [*self.key_values(key)]
@@ -205,6 +247,8 @@ class ModelTable:
                 else:
                     record.append(self._default(name))
             record += [self._default(name) for name in local]
+            if self.local_column is not None:
+                record.append(local_keys[key])
             records.append(record)
         with self.connection.cursor() as cursor:
             conflict = "" if self.vendor.has_one_write_lock else f"ON CONFLICT ({', '.join(key_columns)}) DO NOTHING"

@@ -8,6 +8,7 @@ from typing import Any
 from p2p_replication.protocol.row_state import RowState, same_value
 from p2p_replication.storage.link_rows import take_out_links
 from p2p_replication.storage.parking import LEAVING, MISSING_PARENT, REFERENCED
+from p2p_replication.storage.references import NewKeys
 from p2p_replication.storage.relations import Arriving
 from p2p_replication.storage.replica_database import StreamStore
 from p2p_replication.storage.table import WireRow
@@ -24,6 +25,8 @@ class TableChanges:
         #: Rows that leave the table and live on elsewhere.
         self.hides: dict[str, None] = {}
         self.resets: dict[str, list[str]] = {}
+        #: Once it is written: the foreign keys that are null for now, as what they refer to is not there yet, by key.
+        self.awaited: dict[str, frozenset[str]] = {}
 
     def add(self, key: str, state: RowState, row: WireRow | None, *, of_earlier_life: bool = False) -> None:
         """Plan what brings the table's row (None: it is not there) to a state.
@@ -63,7 +66,7 @@ class TableChanges:
         refused: dict[str, tuple[str, str]] = {}
         relations = self.stream.relations
         # A parent of the same table may be taken out itself: then its children are next.
-        while relations.parents and (self.inserts or self.updates):
+        while relations.has_parents and (self.inserts or self.updates):
             rows = [*self.inserts.items(), *self.updates.items()]
             missing = relations.missing_parents(rows, arriving or {}, leaving or {})
             if not missing:
@@ -86,9 +89,20 @@ class TableChanges:
                     del self.hides[key]
         return refused
 
-    def write(self, *, swapping: bool = False) -> None:
-        """Write the plan. ``swapping``: rows may have swapped unique values among each other."""
+    def new_keys(self) -> NewKeys:
+        """Take the primary keys of the rows that are to be inserted, where the primary key is not the key."""
         table = self.stream.table
+        return {table.name: table.new_local_keys(list(self.inserts))}
+
+    def write(self, *, swapping: bool = False, new: NewKeys | None = None) -> None:
+        """Write the plan.
+
+        Args:
+            swapping: rows may have swapped unique values among each other.
+            new: ``new_keys()`` of all plans of the transaction, whose rows may refer to each other.
+        """
+        table = self.stream.table
+        new = new or self.new_keys()
         self._note_arrivals()
         # First what frees unique values, then what takes them.
         if self.deletes:
@@ -97,14 +111,18 @@ class TableChanges:
             table.delete(list(self.deletes))
         if self.hides:
             table.delete(list(self.hides))
-        if swapping and self.updates and not self.stream.relations.database_acts:
-            table.rewrite(self.updates)
+        updates, awaited = table.references.localized(self.updates, new)
+        inserts, more = table.references.localized(self.inserts, new)
+        self.awaited = {**awaited, **more}
+        self.stream.awaits_targets = self.stream.awaits_targets or bool(self.awaited)
+        if swapping and updates and not self.stream.relations.database_acts:
+            table.rewrite(updates)
         else:
-            for key, values in self.updates.items():
+            for key, values in updates.items():
                 table.update(key, values)
         for key, names in self.resets.items():
             table.reset(key, names)
-        table.insert(list(self.inserts.items()))
+        table.insert(list(inserts.items()), new[table.name])
 
     def _note_arrivals(self) -> None:
         updated = {key: set(values) for key, values in self.updates.items()}

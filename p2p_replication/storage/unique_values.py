@@ -22,7 +22,8 @@ class UniqueValues:
     def __init__(self, stream: StreamStore) -> None:
         self.stream = stream
         self.model = stream.table.options.model
-        self.constraints = [c for c in _constraints(self.model) if self._travels(c)]
+        self.key = stream.table.options.key_field
+        self.constraints = [c for c in _constraints(self.model) if self._travels(c) and _named(c) != {self.key.name}]
 
     def holders(self, key: str, values: Mapping[str, Any]) -> dict[str, str]:
         """Return ``{key: name of the constraint}`` of the other rows in the table that hold what a row is to have.
@@ -34,8 +35,10 @@ class UniqueValues:
         if self.constraints:
             # Values that the database can't even compare are held by nobody; the transaction goes on.
             with suppress(*REFUSALS), self._savepoint():
-                wanted = self._instance(key, values)
+                wanted, absent = self._instance(key, values)
                 for constraint in self.constraints:
+                    if absent & _named(constraint):
+                        continue  # What is not here, no row refers to.
                     others = self._others(constraint, wanted)
                     if others is not None:
                         found |= dict.fromkeys(self._keys(others), constraint.name)
@@ -46,23 +49,19 @@ class UniqueValues:
         return transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
 
     def _travels(self, constraint: Constraint) -> bool:
-        if constraint.fields:
-            named = set(constraint.fields)
-        else:
-            named = {
-                str(part.name)  # type: ignore[attr-defined]
-                for expression in constraint.expressions
-                for part in _parts(expression)
-                if isinstance(part, F)
-            }
-        return named <= {*self.stream.table.names, self.model._meta.pk.name if self.model._meta.pk else ""}
+        return _named(constraint) <= {*self.stream.table.names, self.key.name}
 
-    def _instance(self, key: str, values: Mapping[str, Any]) -> models.Model:
-        """Return the row as an object of the model; what nobody gave a value is as it is in the table."""
+    def _instance(self, key: str, values: Mapping[str, Any]) -> tuple[models.Model, frozenset[str]]:
+        """Return the row as an object of the model, and its foreign keys whose targets are not here.
+
+        What nobody gave a value is as it is in the table.
+        """
         table, meta = self.stream.table, self.model._meta
-        assert meta.pk is not None
         manager = self.model._base_manager.using(table.connection.alias)
-        casts, params = [self._cast(meta.pk)], [key]
+        casts, params = [self._cast(self.key)], [key]
+        if table.local_column is not None:
+            casts.append(f"NULL AS {table.quoted(table.local_column)}")  # Django wants one.
+        values, absent = table.references.as_far_as_known(values)
         for name, value in values.items():
             if name in table.codecs:
                 convert = table.codecs[name].from_wire
@@ -72,11 +71,12 @@ class UniqueValues:
                 params.append(convert(value) if convert and value is not None else value)
         # The database's own values become Python's by way of the database.
         (given,) = manager.raw(f"SELECT {', '.join(casts)}", params)
-        instance = manager.filter(pk=given.pk).first() or self.model(pk=given.pk)
+        same = {self.key.attname: getattr(given, self.key.attname)}
+        instance = manager.filter(**same).first() or self.model(**same)
         for name in values.keys() & table.codecs.keys():
             attribute = meta.get_field(name).attname  # type: ignore[union-attr]
             setattr(instance, attribute, getattr(given, attribute))
-        return instance
+        return instance, absent
 
     def _cast(self, field: models.Field[Any, Any]) -> str:
         table = self.stream.table
@@ -87,7 +87,7 @@ class UniqueValues:
     def _others(self, constraint: Constraint, wanted: models.Model) -> QuerySet[models.Model] | None:
         """Return the other rows that have the same values; None if these values clash with nobody's."""
         using, meta = self.stream.table.connection.alias, self.model._meta
-        others = self.model._base_manager.using(using).exclude(pk=wanted.pk)
+        others = self.model._base_manager.using(using).exclude(**{self.key.attname: getattr(wanted, self.key.attname)})
         nulls_differ = constraint.nulls_distinct is not False
         given = wanted._get_field_expression_map(meta)  # type: ignore[attr-defined]
         if constraint.fields:
@@ -115,7 +115,7 @@ class UniqueValues:
     def _keys(self, rows: QuerySet[models.Model]) -> list[str]:
         """Return the keys as the ledger has them."""
         table = self.stream.table
-        sql, params = rows.order_by().values("pk").query.sql_with_params()  # type: ignore[attr-defined]
+        sql, params = rows.order_by().values(self.key.attname).query.sql_with_params()  # type: ignore[attr-defined]
         with table.connection.cursor() as cursor:
             cursor.execute(
                 f"SELECT {table.key_text('t')} FROM {table.name} t WHERE t.{table.key_column} IN ({sql})", params
@@ -132,6 +132,18 @@ def _constraints(model: type[models.Model]) -> Iterator[Constraint]:
     for together in meta.unique_together:
         yield Constraint(fields=list(together), name=", ".join(together))
     yield from (constraint for constraint in meta.constraints if isinstance(constraint, Constraint))
+
+
+def _named(constraint: Constraint) -> set[str]:
+    """Return the names of the fields that a constraint is over."""
+    if constraint.fields:
+        return set(constraint.fields)
+    return {
+        str(part.name)  # type: ignore[attr-defined]
+        for expression in constraint.expressions
+        for part in _parts(expression)
+        if isinstance(part, F)
+    }
 
 
 def _parts(expression: Any) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from p2p_replication.models.ledger import EntryStatus
@@ -32,16 +33,22 @@ def state_of(stream: StreamStore, entry: Entry, row: WireRow | None) -> RowState
     return RowState(entry.inserted, entry.deleted, entry.clock, values, clocks, past)
 
 
-def store_state(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> None:
-    """Write a state into an entry: clocks, layout, what is held. The digest is the caller's, who has the row."""
+def store_state(
+    stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus, awaited: Collection[str] = ()
+) -> None:
+    """Write a state into an entry: clocks, layout, what is held. The digest is the caller's, who has the row.
+
+    Args:
+        awaited: fields that are null in the table for now (``TableChanges.awaited``).
+    """
     if stream.merges:
         entry.merged = _merged(stream, entry, state, status)
     entry.inserted, entry.deleted, entry.status = state.inserted, state.deleted, status
     entry.past = state.past
     known = stream.table.codecs
     if status == EntryStatus.PRESENT:
-        entry.held = {name: value for name, value in state.values.items() if name not in known}
-        if len(state.values) - len(entry.held) == len(known):
+        entry.held = {name: value for name, value in state.values.items() if name not in known or name in awaited}
+        if len(state.values) - len(entry.held) + len(awaited) == len(known):
             entry.layout = stream.full_layout
         else:
             entry.layout = stream.layout_id(tuple(name for name in known if name in state.values))

@@ -14,7 +14,7 @@ from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.storage.applier import take_rows
 from p2p_replication.storage.ledger import load_entries
 from p2p_replication.storage.on_delete import Rule, ask
-from p2p_replication.storage.referrers import Reference, Row, parents_of, references_to, referring
+from p2p_replication.storage.referrers import Reference, Row, key_at, parents_of, references_to, referring
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.versions import state_of
 
@@ -30,7 +30,9 @@ class Update:
     deletes: bool = False
 
     def carry_out(self) -> None:
-        rows = self.reference.child._base_manager.using(self.using).filter(pk__in=self.keys)
+        stream = self.reference.stream
+        key = stream.table.options.key_field.name if stream is not None else "pk"
+        rows = self.reference.child._base_manager.using(self.using).filter(**{f"{key}__in": self.keys})
         if self.deletes:
             collector = Collector(using=self.using)
             collector.collect(rows)
@@ -170,10 +172,9 @@ class WantedDelete:
         stream = self.database.streams.get(parent._meta.label)
         if stream is None:
             return False
-        target = reference.field.target_field
-        key = str(target.get_db_prep_value(value, self.database.connection))
-        entry = load_entries(self.database.connection, stream.id, [key]).get(key)
-        return target.primary_key and entry is not None and entry.status == EntryStatus.PRESENT
+        key = key_at(stream, reference.field, value)
+        entry = load_entries(self.database.connection, stream.id, [key]).get(key) if key is not None else None
+        return entry is not None and entry.status == EntryStatus.PRESENT
 
     def _follow_outside(self, reference: Reference, keys: Collection[str]) -> None:
         """Rows that do not replicate follow the delete, but can't forbid it to all others."""

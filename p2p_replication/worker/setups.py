@@ -84,7 +84,8 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
         if declaration.model not in database.streams:
             raise ConfigurationError(
                 f"{declaration.model} is declared in the pool {pool} but does not replicate in this project (any "
-                "more): cancel it in the admin, or restore the model."
+                "more): cancel it in the admin, or restore the model. If its migrations have not all run: manage.py "
+                "migrate."
             )
         parts[declaration.model] = part_of(declaration, database)
     settings = app_settings.current()

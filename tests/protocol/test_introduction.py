@@ -193,10 +193,11 @@ def test_heartbeats_are_answered_in_every_phase():
     [
         ModelOffer("m", {"": "text", "title": "integer"}),
         ModelOffer("m", {"": "integer", "title": "text"}),
+        ModelOffer("m", {"": "slug: text", "title": "text"}),
         ModelOffer("m", {"": "text", "title": "text"}, {"title": "max"}),
         ModelOffer("m", {"": "text", "title": "text"}, {}, "owner=1"),
     ],
-    ids=["field", "key", "merge", "filter"],
+    ids=["field", "key", "named key", "merge", "filter"],
 )
 def test_models_that_disagree_are_refused_on_both_sides_and_others_go_on(offer):
     other = ModelOffer("n", {"": "text"})

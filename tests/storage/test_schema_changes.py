@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.storage.schema_project import ITEM
 
 WITH_NOTE = ITEM + '    note = models.TextField(default="none")\n'
@@ -305,7 +307,8 @@ def test_a_rebuilt_table_of_another_app_is_noticed(project):
     """)
 
 
-def test_a_field_that_this_schema_does_not_know_is_not_lost(project):
+@pytest.mark.parametrize("edited", ["before the worker starts", "later"])
+def test_a_field_that_this_schema_does_not_know_is_not_lost(project, edited):
     """An older member keeps a newer field, passes it on, edits the row, and has the value once it is migrated."""
     project.models(WITH_NOTE)
     project.migration(2, ADD_NOTE)
@@ -338,14 +341,16 @@ def test_a_field_that_this_schema_does_not_know_is_not_lost(project):
         assert rows == {"old1": (101, "precious"), "old2": (102, "none"), "new": (100, "precious too")}, rows
         two.start()
     """)
-    project.run("""
+    project.run(f"""
         migrate(using="other")
+        if {edited!r} != "later":
+            Item.objects.using("other").update(qty=5)
         one, two, three = replica(), replica("other"), replica("third")
         Item.objects.using("other").update(qty=5)
         meet(one, two, three, labels=LABELS)
         same("default", "other", "third")
-        rows = {i.title: (i.qty, i.note) for i in Item.objects.using("default")}
-        assert rows == {"old1": (5, "precious"), "old2": (5, "none"), "new": (5, "precious too")}, rows
+        rows = {{i.title: (i.qty, i.note) for i in Item.objects.using("default")}}
+        assert rows == {{"old1": (5, "precious"), "old2": (5, "none"), "new": (5, "precious too")}}, rows
     """)
 
 

@@ -30,7 +30,7 @@ class ExplainSubcommand(Subcommand):
         parser.add_argument(
             "key",
             metavar="KEY",
-            help="The row's primary key; a UUID with or without dashes. Of a many-to-many row: both, and a slash.",
+            help="The row's key; a UUID with or without dashes. Of a many-to-many row: both, and a slash.",
         )
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Which database (default: default).")
         parser.add_argument("--json", action="store_true", help="Print a JSON object.")
@@ -76,6 +76,8 @@ def described(history: RowHistory) -> Iterator[str]:
     if history.changed_unseen:
         names = ", ".join(history.changed_unseen)
         yield from wrapped(f"past the triggers: {names}. Find such rows: manage.py p2p rescan", "  changed   ")
+    for name, target in history.awaited.items():
+        yield from wrapped(f"{name} is null until {target} is there: make it here", "  awaited   ")
     if history.parked is not None:
         parked = history.parked
         why = f"{parked.reason}: {parked.detail}" if parked.detail else parked.reason

@@ -33,6 +33,8 @@ class CaptureTarget:
     unique: tuple[tuple[str, ...], ...]
     stream: int
     layout: int
+    #: The primary key, where that is not the key.
+    local: str = ""
 
 
 @dataclass(frozen=True)

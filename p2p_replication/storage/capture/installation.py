@@ -27,7 +27,8 @@ from p2p_replication.storage.capture.reconciliation import Reconciled, reconcile
 from p2p_replication.storage.capture.renames import follow_renames
 from p2p_replication.storage.capture.settling import settle_recorded
 from p2p_replication.storage.link_table import table_of
-from p2p_replication.storage.table import stored_models
+from p2p_replication.storage.readiness import why_unready
+from p2p_replication.storage.table import present_models, stored_models
 from p2p_replication.storage.vendors import SUPPORTED, vendor_of
 
 logger = logging.getLogger("p2p_replication.storage")
@@ -138,7 +139,8 @@ def drift(using: str = DEFAULT_DB_ALIAS) -> list[Drift]:
     connection = connections[using]
     if not is_ready(connection):
         return []
-    found = []
+    unready = why_unready(connection, present_models(connection))
+    found = [Drift(label, f"{why}: run migrate") for label, why in unready.items()]
     for options in stored_models(connection):
         stream = Stream.objects.using(using).filter(label=options.label).select_related("layout").first()
         if stream is None or not stream.trigger_digest:
@@ -213,6 +215,7 @@ def _compile(connection: BaseDatabaseWrapper, options: Options, stream: Stream) 
         unique=tuple(unique),
         stream=stream.pk,
         layout=stream.layout_id,
+        local=table.local_column or "",
     )
     return compiler_of(connection).triggers(connection, target)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from p2p_replication.models.ledger import ChangeLogEntry, Operation
+from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, Operation
 from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, is_ours, key_of, named, same_key
 from p2p_replication.storage.capture.compiler import quoted as _q
-from p2p_replication.storage.posting import BLOCK_BITS
+from p2p_replication.storage.posting import RENAMED
 from p2p_replication.storage.vendors.postgresql import APPLYING, PostgreSQL
 
 LOG = ChangeLogEntry._meta.db_table
@@ -113,6 +113,10 @@ def _parts(target: CaptureTarget, table: str) -> Iterator[tuple[str, str, str]]:
                 "b.columns, b.block",
             )
         )
+    if target.local:
+        local = _q(target.local)
+        renamed = f"old_rows o JOIN new_rows n ON n.{local} = o.{local} WHERE NOT ({stays})"
+        parts.append(_rows(target, "n", RENAMED, renamed))
     yield "upd", f"AFTER UPDATE ON {{table}} {_OLD} {_NEW.removeprefix('REFERENCING ')}", " UNION ALL ".join(parts)
     # Before, as afterwards nobody knows what was there. In ``flush`` the log is emptied with everything else.
     yield "tru", "BEFORE TRUNCATE ON {table}", _rows(target, "t", delete, f"{table} t")

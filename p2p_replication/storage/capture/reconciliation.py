@@ -14,12 +14,11 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from p2p_replication.models.ledger import ChangeLogEntry, EntryStatus, FieldLayout, Operation, Stream
+from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, EntryStatus, FieldLayout, Operation, Stream
 from p2p_replication.protocol.row_state import same_value
 from p2p_replication.storage.capture.conversions import earlier_forms
 from p2p_replication.storage.digests import DIGEST_SIZE, differing, field_digests
 from p2p_replication.storage.ledger import TABLE, chunks, marks
-from p2p_replication.storage.posting import BLOCK_BITS
 from p2p_replication.storage.table import ModelTable
 from p2p_replication.storage.vendors import vendor_of
 
@@ -103,6 +102,7 @@ def _log_different(connection: BaseDatabaseWrapper, stream: Stream, table: Model
                 [stream.pk, last, PAGE],
             )
             records = cursor.fetchall()
+        table.prepare(records, 4)
         written: dict[str, set[str]] = {}
         for record in records:
             last = record[0]

@@ -67,6 +67,8 @@ def _follow(entry: Entry, row: Mapping[str, Any], fields: set[str], layouts: _La
     after = [name for name in after if name in digests]
     entry.digest = b"".join(digests[name] for name in after)
     entry.layout, entry.past = layouts.number(after), past
+    # What was to be written there later has been overtaken.
+    entry.held = {name: value for name, value in entry.held.items() if name not in fields}
     set_clocks(entry, {name: clock for name, clock in clocks.items() if name in after or name in entry.held})
 
 

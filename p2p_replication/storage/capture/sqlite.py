@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from p2p_replication.models.ledger import ChangeLogEntry, Operation
+from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, Operation
 from p2p_replication.storage.capture.compiler import CaptureTarget, Trigger, is_ours, key_of, named, same_key
 from p2p_replication.storage.capture.compiler import quoted as _q
-from p2p_replication.storage.posting import BLOCK_BITS
+from p2p_replication.storage.posting import RENAMED
 from p2p_replication.storage.vendors.sqlite import MARKER, SQLite
 
 LOG = ChangeLogEntry._meta.db_table
@@ -73,6 +73,8 @@ def _parts(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
     yield "ins", "AFTER INSERT", "1", _append(target, "NEW", insert)
     yield "del", "AFTER DELETE", "1", _append(target, "OLD", delete)
     moved = _append(target, "OLD", delete) + " " + _append(target, "NEW", insert)
+    if target.local:
+        moved += " " + _append(target, "NEW", RENAMED)
     yield "key", f"AFTER UPDATE OF {', '.join(map(_q, target.key))}", moves, moved
     for block in range((len(target.columns) + BLOCK_BITS - 1) // BLOCK_BITS):
         columns = target.columns[block * BLOCK_BITS : (block + 1) * BLOCK_BITS]
@@ -95,6 +97,8 @@ def _evictions(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
     The conflict may also end otherwise (OR IGNORE, an upsert, an error): posting looks whether the row is gone.
     """
     sets = [columns for columns in target.unique if set(columns) != set(target.key)]
+    if target.local:
+        sets.append((target.local,))  # No index says that it is unique.
     if not sets:
         return
     matches = " OR ".join(
@@ -102,6 +106,10 @@ def _evictions(target: CaptureTarget) -> Iterator[tuple[str, str, str, str]]:
     )
     others = f"FROM {_q(target.table)} t WHERE ({matches}) AND {_other_key(target, 't', 'NEW')}"
     body = _append(target, "t", Operation.EVICT.value, source=others)
+    if target.local:
+        # Rows that refer to the evicted one refer to the new one from now on.
+        same = f"t.{_q(target.local)} = NEW.{_q(target.local)} AND {_other_key(target, 't', 'NEW')}"
+        body += " " + _append(target, "NEW", RENAMED, source=f"FROM {_q(target.table)} t WHERE {same}")
     yield "evi", "BEFORE INSERT", f"EXISTS (SELECT 1 {others})", body
     involved = sorted({column for columns in sets for column in columns})
     yield "evu", f"BEFORE UPDATE OF {', '.join(map(_q, involved))}", f"EXISTS (SELECT 1 {others})", body

@@ -93,6 +93,9 @@ class Vendor(Protocol):
     ) -> int:
         """Insert records (an ``ON CONFLICT`` clause may follow them); return how many were inserted or updated."""
 
+    def next_numbers(self, connection: BaseDatabaseWrapper, table: str, column: str, count: int) -> list[int]:
+        """Take so many numbers that the database itself would give to new rows as their primary keys."""
+
     def is_busy(self, error: BaseException) -> bool:
         """Tell whether an error means that the application holds a lock: the same will work a little later."""
 

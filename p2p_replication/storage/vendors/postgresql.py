@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import OperationalError, models
+from django.db import DataError, OperationalError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.storage.codecs import FieldCodec
@@ -143,6 +143,22 @@ class PostgreSQL:
             )
             inserted += int(cursor.rowcount)
         return inserted
+
+    def next_numbers(self, connection: BaseDatabaseWrapper, table: str, column: str, count: int) -> list[int]:
+        quoted = connection.ops.quote_name(table)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_get_serial_sequence(%s, attname), pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a "
+                "LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
+                "WHERE a.attrelid = to_regclass(%s) AND a.attname = %s",
+                [quoted, quoted, self.stored_name(column)],
+            )
+            sequence, default = cursor.fetchone()
+            if sequence is None and default is None:
+                raise DataError(f"{table}.{column} has no default: nothing gives new rows a primary key")
+            number = default.replace("%", "%%") if default else "nextval(%s)"
+            cursor.execute(f"SELECT {number} FROM generate_series(1, %s)", [count] if default else [sequence, count])
+            return [int(record[0]) for record in cursor.fetchall()]
 
     def is_busy(self, error: BaseException) -> bool:
         return isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", None) in _BUSY

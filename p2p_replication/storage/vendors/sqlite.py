@@ -105,6 +105,16 @@ class SQLite:
         cursor.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) {conflict}", records)
         return int(cursor.rowcount)
 
+    def next_numbers(self, connection: BaseDatabaseWrapper, table: str, column: str, count: int) -> list[int]:
+        quote = connection.ops.quote_name
+        with connection.cursor() as cursor:
+            # The second: numbers of rows that are gone are not given again.
+            cursor.execute(f"SELECT COALESCE(MAX({quote(column)}), 0) FROM {quote(table)}")
+            last = int(cursor.fetchone()[0])
+            cursor.execute("SELECT MAX(seq) FROM sqlite_sequence WHERE name = %s", [table])
+            last = max(last, cursor.fetchone()[0] or 0)
+        return list(range(last + 1, last + 1 + count))
+
     def is_busy(self, error: BaseException) -> bool:
         return False
 

@@ -1,5 +1,6 @@
 """Replicated models of the test suite, and some that stay local."""
 
+from tests.testapp.models.local_keys import Crate, Depot, Parcel, Stamp
 from tests.testapp.models.relations import (
     SPARE_DESK,
     Badge,
@@ -55,6 +56,8 @@ __all__ = [
     "Click",
     "Club",
     "Coin",
+    "Crate",
+    "Depot",
     "Desk",
     "Diary",
     "Eatery",
@@ -67,6 +70,7 @@ __all__ = [
     "Note",
     "OddNames",
     "Office",
+    "Parcel",
     "Passport",
     "Person",
     "Pizzeria",
@@ -79,6 +83,7 @@ __all__ = [
     "Sample",
     "Shelf",
     "Specimen",
+    "Stamp",
     "Tag",
     "Tags",
     "Tally",
