@@ -25,11 +25,23 @@ class FilterChanged(P2PError):
     """A declaration has another filter than the connection was opened with: it has to be opened anew."""
 
 
-class ModifierFailed(P2PError):
+class ModelFailed(P2PError):
+    """One model can't go on in a connection.
+
+    Attributes:
+        model: its label.
+    """
+
+    def __init__(self, text: str, model: str) -> None:
+        super().__init__(text)
+        self.model = model
+
+
+class ModifierFailed(ModelFailed):
     """A project's modifier has raised, or returned no row; the text names the row."""
 
 
-class RowTooLarge(P2PError):
+class RowTooLarge(ModelFailed):
     """A row is larger than a message may be; the text names it."""
 
 

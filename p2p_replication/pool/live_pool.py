@@ -23,6 +23,7 @@ from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.introduction import SessionConfig, takes_new_identity
 from p2p_replication.protocol.messages import Hello
 from p2p_replication.protocol.pull_schedule import PullSchedule
+from p2p_replication.protocol.session import Position
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.loose_rows import adopt_loose_rows
 from p2p_replication.transport import identity
@@ -161,7 +162,7 @@ class LivePool:
             self.reporter.ended(replicator)
             self.ended_traffic.update(replicator.session.traffic())
             self._schedule.gone(replicator)
-            self._pump()
+            self._pump_soon()
 
     def keep(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside the rest; it ends with the pool at the latest."""
@@ -256,58 +257,69 @@ class LivePool:
         if link is None or peer is None:
             return
         direct = link.announced.get(peer.start, 0) > link.local.get(peer.start, 0)
-        rank = self._ranks.get(wish.model, 0)
-        self._schedule.want(replicator, wish.model, rank, time.monotonic(), initial=wish.initial, direct=direct)
-        self._pump()
+        self._schedule.want(
+            replicator, wish.model, self._rank(wish.model), time.monotonic(), initial=wish.initial, direct=direct
+        )
+        self._pump_soon()
 
     def ask_everybody(self) -> None:
         """Pull every model from every peer, whatever they have announced."""
         for replicator in self.replicators:
             for label in replicator.session.links if replicator.is_open else ():
-                rank = self._ranks.get(label, 0)
-                self._schedule.want(replicator, label, rank, time.monotonic(), initial=True, direct=True)
-        self._pump()
+                self._schedule.want(replicator, label, self._rank(label), time.monotonic(), initial=True, direct=True)
+        self._pump_soon()
 
     def pull_done(self, replicator: Replicator, model: str) -> None:
         """A session's pull has ended."""
         self._schedule.done(replicator, model)
-        self._pump()
+        self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        """Look for a pull once all is said of this moment: a peer that has news of several models is asked once."""
+        self._pump_at(0.0)
+
+    def _pump_at(self, delay: float) -> None:
+        if self._pump_timer is not None:
+            self._pump_timer.cancel()
+        self._pump_timer = asyncio.get_running_loop().call_later(delay, self._pump)
 
     def _pump(self) -> None:
         """Start the pull that is due; look again when the next one will be."""
-        if self._pump_timer is not None:
-            self._pump_timer.cancel()
-            self._pump_timer = None
+        self._pump_timer = None
         while (pull := self._schedule.next(time.monotonic())) is not None:
-            replicator, model, initial = pull
+            replicator, models = pull
             assert isinstance(replicator, Replicator)
-            link = replicator.session.links.get(model)
-            if link is not None and replicator.is_open and (initial or link.lacks_announced()):
-                self.keep(self._pull(replicator, model))
-                continue
-            if link is not None:
-                link.wanted = False
-            self._schedule.done(replicator, model)
+            wanted = [model for model, initial in models.items() if self._is_wanted(replicator, model, initial)]
+            if wanted:
+                self.keep(self._pull(replicator, wanted))
         due = self._schedule.next_due()
         if due is not None:
-            delay = max(due - time.monotonic(), 0.0)
-            self._pump_timer = asyncio.get_running_loop().call_later(delay, self._pump)
+            self._pump_at(max(due - time.monotonic(), 0.0))
 
-    async def _pull(self, replicator: Replicator, model: str) -> None:
-        part = self.parts[model]
+    def _is_wanted(self, replicator: Replicator, model: str, initial: bool) -> bool:
+        """Tell whether a pull is still to be made; if not, it is done."""
+        link = replicator.session.links.get(model)
+        if link is not None and replicator.is_open and (initial or link.lacks_announced()):
+            return True
+        if link is not None:
+            link.wanted = False
+        self._schedule.done(replicator, model)
+        return False
 
-        def position() -> tuple[Vector, tuple[str, int, int]]:
-            return part.vector(), part.cursor(replicator.peer_id)
+    async def _pull(self, replicator: Replicator, models: list[str]) -> None:
+        def positions() -> dict[str, Position]:
+            parts = {model: self.parts[model] for model in models}
+            return {model: (part.vector(), part.cursor(replicator.peer_id)) for model, part in parts.items()}
 
         try:
-            vector, cursor = await self.thread.run(position)
+            found = await self.thread.run(positions)
         except Exception as error:
             replicator.fail(error)
             return
-        if not replicator.is_open or model not in replicator.session.links:
-            self.pull_done(replicator, model)
-            return
-        replicator.session.pull(model, vector, cursor, time.monotonic())
+        for model in models:
+            if not replicator.is_open or model not in replicator.session.links:
+                self.pull_done(replicator, model)
+        replicator.session.pull(found, time.monotonic())
         replicator.carry_out()
 
     # -- changes -----------------------------------------------------------------------------------------------------
@@ -322,12 +334,17 @@ class LivePool:
     async def _refresh(self) -> None:
         try:
             while self._stale:
-                labels, self._stale = sorted(self._stale, key=lambda label: self._ranks.get(label, 0)), set()
+                labels, self._stale = list(self._stale), set()
                 try:
                     vectors = await self.thread.run(self._vectors, labels)
+                    while self._stale - set(labels):
+                        # What was written to others at once is told at once.
+                        labels, self._stale = sorted(self._stale | set(labels)), set()
+                        vectors = await self.thread.run(self._vectors, labels)
                 except FilterChanged as error:
                     logger.info("%s: %s", self.setup.topic, error)
                     continue
+                vectors = {label: vectors[label] for label in sorted(labels, key=self._rank)}
                 for replicator in list(self.replicators):
                     for label, vector in vectors.items():
                         replicator.session.local_changed(label, vector)
@@ -343,6 +360,9 @@ class LivePool:
                 await self.thread.run(
                     adopt_loose_rows, part.database, part.stream, part.declaration, connected, subset=part.subset
                 )
+
+    def _rank(self, label: str) -> int:
+        return self._ranks.get(label, 0)
 
     def _vectors(self, labels: list[str]) -> dict[str, Vector]:
         return {label: self.parts[label].vector() for label in labels}

@@ -94,7 +94,8 @@ class Modifier:
             values = wire_values(table, before, after, row.state.values)
         except Exception as error:
             raise ModifierFailed(
-                f"{self.option} failed for the row {_shown(row)} of {table.label}: {type(error).__name__}: {error}"
+                f"{self.option} failed for the row {_shown(row)} of {table.label}: {type(error).__name__}: {error}",
+                table.label,
             ) from error
         return row._replace(state=self._state(row.state, values))
 

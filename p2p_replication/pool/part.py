@@ -12,7 +12,8 @@ from p2p_replication.protocol.changes import PushBatch, ReadBatch
 from p2p_replication.protocol.messages import Changes, Digest, ModelOffer
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.applier import Applied, apply_changes
-from p2p_replication.storage.changes import PUSH_ROWS, read_changes, read_push
+from p2p_replication.storage.bundles import Delivery
+from p2p_replication.storage.changes import PUSH_ROWS, PullWish, PushWish
 from p2p_replication.storage.content_digests import read_digest
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.subsets import EVERYTHING, Subset
@@ -60,16 +61,15 @@ class Part:
             pulls=self.pulls, pushes=self.pushes, whole=self.is_whole,
         )  # fmt: skip
 
-    def read(self, peer: str, wish: fx.ReadChanges) -> ReadBatch:
-        """Read a batch for a peer's pull. In the database thread.
-
-        Raises RowTooLarge, and ModifierFailed.
-        """
-        batch = read_changes(
-            self.database, self.stream, self.declaration, wish.vector,
-            after=wish.after, cursor=(wish.cursor_start, wish.cursor_seq, wish.cursor_snapshot),
-            batch_size=wish.batch_size, subset=self.subset,
+    def pull_wish(self, wish: fx.PullWish) -> PullWish:
+        """Return what storage is to read for a peer's pull."""
+        cursor = (wish.cursor_start, wish.cursor_seq, wish.cursor_snapshot)
+        return PullWish(
+            self.stream, self.declaration, wish.vector, wish.after, cursor, wish.batch_size, self.subset
         )  # fmt: skip
+
+    def answer(self, peer: str, batch: ReadBatch) -> ReadBatch:
+        """Return what was read for a peer's pull as it is to be sent. In the database thread. Raises ModifierFailed."""
         if not self.is_whole and batch.vector is not None:
             # Of what others have made, rows or parts of them may be left out: these have to say themselves who has it.
             own = own_vector(self.database, self.stream).keys()
@@ -78,19 +78,27 @@ class Part:
             batch = replace(batch, vector=claim, unclaimed=rest)
         return self.push_modifier.read(self.stream.table, batch, peer) if self.push_modifier is not None else batch
 
-    def read_push(self, peer: str, push_from: int) -> PushBatch:
-        """Read own changes to be pushed. In the database thread. Raises as ``read`` does."""
-        batch = read_push(self.database, self.stream, push_from, self.push_rows, self.subset)
+    def push_wish(self, push_from: int) -> PushWish:
+        """Return what storage is to read for a push."""
+        return PushWish(self.stream, push_from, self.push_rows, self.subset)
+
+    def push(self, peer: str, batch: PushBatch) -> PushBatch:
+        """Return own changes as they are to be pushed. In the database thread. Raises ModifierFailed."""
         return self.push_modifier.push(self.stream.table, batch, peer) if self.push_modifier is not None else batch
+
+    def delivery(self, peer: str, changes: Changes) -> Delivery:
+        """Return a peer's batch as it is to be applied. In the database thread. Raises ModifierFailed."""
+        if self.pull_modifier is not None:
+            changes = self.pull_modifier.changes(self.stream.table, changes, peer)
+        return Delivery(self.stream, self.declaration, changes, self.subset)
 
     def apply(self, peer: str, changes: Changes) -> Applied:
         """Apply a peer's batch. In the database thread.
 
         Raises RemoteProtocolError, and ModifierFailed.
         """
-        if self.pull_modifier is not None:
-            changes = self.pull_modifier.changes(self.stream.table, changes, peer)
-        return apply_changes(self.database, self.stream, self.declaration, peer, changes, self.subset)
+        delivery = self.delivery(peer, changes)
+        return apply_changes(self.database, self.stream, self.declaration, peer, delivery.changes, self.subset)
 
     def meet(self, peer: str, offer: ModelOffer) -> None:
         """Take note of what a peer offers. In the database thread, before the first pull."""

@@ -8,13 +8,16 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from p2p_replication.exceptions import ConnectionClosed, ModifierFailed, RowTooLarge
+from p2p_replication.exceptions import ConnectionClosed, ModelFailed
+from p2p_replication.pool.bundles import apply_bundle, read_for_pulls, read_for_push
 from p2p_replication.pool.peer_digests import PeerDigests
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.introduction import SessionConfig
+from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.phases import Phase
 from p2p_replication.protocol.session import Session
+from p2p_replication.storage.applier import Applied
 from p2p_replication.transport.base import Connection
 
 if TYPE_CHECKING:
@@ -162,43 +165,63 @@ class Replicator:
                 case fx.PeerIntroduced():
                     await self.pool.introduce(self, effect.hello)
                 case fx.ReadChanges():
-                    await self._read_changes(effect)
+                    await self._read_changes()
                 case fx.ReadPush():
-                    await self._read_push(effect)
+                    await self._read_push()
                 case fx.ApplyChanges():
                     await self._apply(effect)
             self.carry_out()
 
-    async def _read_changes(self, effect: fx.ReadChanges) -> None:
-        part = self.pool.parts[effect.model]
-        try:
-            batch = await self.pool.thread.run(part.read, self.peer_id, effect)
-        except (RowTooLarge, ModifierFailed) as error:
-            self.session.refuse_model(effect.model, f"{effect.model}: {error}")
+    async def _read_changes(self) -> None:
+        session, pool = self.session, self.pool
+        while wishes := session.pull_wishes():
+            try:
+                batches = await pool.thread.run(read_for_pulls, pool.parts, self.peer_id, wishes)
+            except ModelFailed as error:
+                self._refuse(error)
+                continue
+            session.changes_read(wishes, batches)
             return
-        self.session.changes_read(effect.model, effect.round, batch)
+        session.changes_read((), ())
 
-    async def _read_push(self, effect: fx.ReadPush) -> None:
-        part = self.pool.parts[effect.model]
-        try:
-            batch = await self.pool.thread.run(part.read_push, self.peer_id, effect.push_from)
-        except (RowTooLarge, ModifierFailed) as error:
-            self.session.refuse_model(effect.model, f"{effect.model}: {error}")
+    async def _read_push(self) -> None:
+        session, pool = self.session, self.pool
+        while wishes := session.push_wishes():
+            try:
+                batches = await pool.thread.run(read_for_push, pool.parts, self.peer_id, wishes)
+            except ModelFailed as error:
+                self._refuse(error)
+                continue
+            session.push_read(batches)
             return
-        self.session.push_read(effect.model, batch)
+        session.push_read({})
+
+    def _refuse(self, error: ModelFailed) -> None:
+        self.session.refuse_model(error.model, f"{error.model}: {error}")
 
     async def _apply(self, effect: fx.ApplyChanges) -> None:
-        changes = effect.changes
-        part = self.pool.parts[changes.model]
         try:
-            applied = await self.pool.thread.run(part.apply, self.peer_id, changes)
-        except ModifierFailed as error:
-            self.session.refuse_model(changes.model, f"{changes.model}: {error}")
-            self.session.changes_applied(changes, {}, False, time.monotonic())
-            return
+            if len(effect.batches) > 1:
+                parts = self.pool.parts
+                together = await self.pool.thread.run(apply_bundle, parts, self.peer_id, effect.batches)
+                if together is not None:
+                    for changes, applied in zip(effect.batches, together, strict=True):
+                        self._applied(changes, applied)
+                    return
+            for changes in effect.batches:
+                await self._apply_alone(changes)
         except RemoteProtocolError as error:
             self.session.close(f"the peer broke the protocol: {error}", code="protocol", is_error=True)
-            return
+
+    async def _apply_alone(self, changes: Changes) -> None:
+        try:
+            applied = await self.pool.thread.run(self.pool.parts[changes.model].apply, self.peer_id, changes)
+        except ModelFailed as error:
+            self._refuse(error)
+            applied = Applied({}, taken=False)
+        self._applied(changes, applied)
+
+    def _applied(self, changes: Changes, applied: Applied) -> None:
         for key, reason in applied.parked.items():
             self.pool.reporter.parked(changes.model, key, reason, self.peer_id)
         self.pool.reporter.refused(changes.model, applied.refused, self.peer_id)

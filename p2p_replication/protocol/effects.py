@@ -34,7 +34,12 @@ class PullDone:
 
 @dataclass(frozen=True)
 class ReadChanges:
-    """Read a batch for the peer; give it back with ``changes_read``."""
+    """Read what the session's ``pull_wishes`` are then, from one snapshot; give it back with ``changes_read``."""
+
+
+@dataclass(frozen=True)
+class PullWish:
+    """The next batch of one model for the peer's pull."""
 
     model: str
     round: int
@@ -49,17 +54,14 @@ class ReadChanges:
 
 @dataclass(frozen=True)
 class ReadPush:
-    """Read own changes above ``push_from``; give them back with ``push_read``."""
-
-    model: str
-    push_from: int
+    """Read what the session's ``push_wishes`` are then, from one snapshot; give it back with ``push_read``."""
 
 
 @dataclass(frozen=True)
 class ApplyChanges:
-    """Apply a batch; give the outcome back with ``changes_applied``."""
+    """Apply batches, in one transaction if there are several; give each one's outcome back with ``changes_applied``."""
 
-    changes: Changes
+    batches: tuple[Changes, ...]
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ class State(Message, frozen=True):
 
     model: str
     vector: dict[str, int]
+    #: The next STATE is of the same moment: ask for what both models lack together.
+    more: bool = False
 
 
 class Request(Message, frozen=True):
@@ -80,6 +82,8 @@ class Request(Message, frozen=True):
     batch_size: int = 0
     #: Of a pull that broke off: ``snapshot`` of its last batch. The cursor counts only for who has that history.
     cursor_snapshot: int = 0
+    #: The next REQUEST is to be answered together with this one.
+    more: bool = False
 
 
 class Rows(Message, frozen=True):
@@ -137,6 +141,8 @@ class Changes(Message, frozen=True):
     rows: Rows
     #: The last sequence number that the sender had given when the batch was read.
     snapshot: int = 0
+    #: The next CHANGES was read from the same snapshot, and is to be applied in the same transaction.
+    more: bool = False
 
 
 class Ack(Message, frozen=True):

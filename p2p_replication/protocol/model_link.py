@@ -10,8 +10,9 @@ from p2p_replication.protocol.version_vector import Vector, beyond, covers, join
 
 @dataclass
 class Serve:
-    """A pull of the peer that this side is answering."""
+    """A pull of the peer that this side is answering. ``number``: in the order in which they came."""
 
+    number: int
     round: int
     vector: Vector
     cursor_start: str
@@ -49,9 +50,6 @@ class ModelLink:
     #: Batches of the peer that are being applied.
     applying: int = 0
     serve: Serve | None = None
-    #: A batch is being read for the peer: one at a time.
-    reading: bool = False
-    pushing: bool = False
     #: Serial number of the push that is on its way, 0 if none is.
     push_serial: int = 0
     #: The peer could not take a push: it will ask, and until then own changes are announced.
@@ -88,11 +86,6 @@ class ModelLink:
             untold = {origin: counter for origin, counter in untold.items() if origin == peer_start}
         had = {origin: counter for origin, counter in (self.peer or {}).items() if origin != peer_start}
         return beyond(untold, had)
-
-    @property
-    def push_under_way(self) -> bool:
-        """A push is being read, or not acknowledged yet."""
-        return self.pushing or self.push_serial > 0
 
     def peer_has(self, vector: Vector) -> None:
         self.peer = joined(self.peer or {}, vector)

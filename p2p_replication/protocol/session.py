@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from p2p_replication.protocol import effects as fx
-from p2p_replication.protocol.changes import MAX_INTEGER, MAX_VECTOR, PushBatch, ReadBatch, check_batch, check_vector
+from p2p_replication.protocol.changes import MAX_INTEGER, MAX_VECTOR, check_batch, check_vector
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.introduction import SessionConfig, disagreement
 from p2p_replication.protocol.messages import (
@@ -28,6 +30,8 @@ from p2p_replication.protocol.phases import Phase
 from p2p_replication.protocol.sending import Sending
 from p2p_replication.protocol.version_vector import Vector, joined
 
+#: What this replica has of a model, and its durable cursor in the peer's ledger: ``(start, seq, snapshot)``.
+Position = tuple[Vector, tuple[str, int, int]]
 #: What may wait for our decision to let a peer in: messages, and their bytes.
 MAX_EARLY = 1000
 MAX_EARLY_BYTES = 8 * 1024 * 1024
@@ -42,6 +46,10 @@ class Session(Sending):
 
     def __init__(self, config: SessionConfig, now: float) -> None:
         self._pull_deadline: float | None = None
+        self._serves = 0
+        #: Models to ask for once the last STATE of its moment is here; batches to apply with the ones that follow.
+        self._wanting: list[str] = []
+        self._gathered: list[Changes] = []
         #: What came before we decided to let the peer in, with its unpacked size.
         self._early: list[tuple[Message, int]] = []
         super().__init__(config, now)
@@ -63,66 +71,26 @@ class Session(Sending):
             if self.phase is Phase.OPEN:
                 self._handle(message, now)
 
-    def pull(self, model: str, vector: Vector, cursor: tuple[str, int, int], now: float) -> None:
-        """Ask the peer for what it has in a model, from a durable cursor ``(start, seq, snapshot)`` on."""
-        link = self.links.get(model)
-        if link is None or not link.takes or self.phase is not Phase.OPEN:
-            return
-        link.round += 1
-        link.pulling, link.wanted = True, False
-        # More may have come since the position was read.
-        link.local = joined(link.local, vector)
-        link.told = joined(link.told, link.local)
-        self._pull_deadline = now + self.config.pull_timeout
-        size = self.config.batch_sizes.get(model, 0)
-        self._send(Request(model, link.round, dict(link.local), cursor[0], cursor[1], size, cursor[2]))
+    def pull(self, positions: Mapping[str, Position], now: float) -> None:
+        """Ask the peer for what it has in some models, all at once.
 
-    def changes_read(self, model: str, round: int, batch: ReadBatch) -> None:
-        """Give back what ``ReadChanges`` asked for."""
-        link = self.links.get(model)
-        if link is None or self.phase is not Phase.OPEN:
+        Args:
+            positions: by model, what this replica has, and its durable cursor ``(start, seq, snapshot)``.
+        """
+        if self.phase is not Phase.OPEN:
             return
-        link.reading = False
-        serve = link.serve
-        if serve is None or serve.round != round:
-            self._serve_more()  # The peer has begun another pull meanwhile.
-            return
-        serve.after = batch.to_seq
-        serve.remaining = batch.remaining if batch.remaining is not None else max(serve.remaining - batch.count, 0)
-        self._send_changes(link, round, batch, 0, batch.vector, serve.remaining)
-        link.rows_out += batch.count
-        if batch.vector is None:
-            self._serve_more()
-            return
-        link.serve = None
-        # Optimistic: the channel is reliable. A receiver that could not take the claim asks again, with its vector.
-        link.peer_has(batch.vector)
-        link.told = joined(joined(link.told, batch.vector), batch.unclaimed)
-        link.local = joined(link.local, batch.vector)
-        self._tell(link)
-
-    def push_read(self, model: str, batch: PushBatch) -> None:
-        """Give back what ``ReadPush`` asked for."""
-        link = self.links.get(model)
-        if link is None or self.phase is not Phase.OPEN:
-            return
-        link.pushing = False
-        if link.serve is not None or link.peer is None:
-            return  # The pull that has begun meanwhile covers it.
-        if batch.rows is None:
-            self._announce(link)
-            return
-        if batch.push_to <= batch.push_from:
-            return
-        claim = {batch.origin: batch.push_to}
-        if link.peer.get(batch.origin, 0) == batch.push_from:
-            read = ReadBatch(self.config.start, 0, 0, batch.rows, batch.count, None)
-            link.push_serial = self._send_changes(link, 0, read, batch.push_from, claim, 0)
-            link.rows_out += batch.count
-            link.peer_has(claim)
-            link.told = joined(link.told, claim)
-            link.local = joined(link.local, claim)
-        self._tell(link)
+        asked = [link for link in (self.links.get(model) for model in positions) if link is not None and link.takes]
+        for link in asked:
+            vector, cursor = positions[link.label]
+            link.round += 1
+            link.pulling, link.wanted = True, False
+            # More may have come since the position was read.
+            link.local = joined(link.local, vector)
+            link.told = joined(link.told, link.local)
+            self._pull_deadline = now + self.config.pull_timeout
+            size = self.config.batch_sizes.get(link.label, 0)
+            request = Request(link.label, link.round, dict(link.local), cursor[0], cursor[1], size, cursor[2])
+            self._send(msgspec.structs.replace(request, more=link is not asked[-1]))
 
     def changes_applied(self, changes: Changes, vector: Vector, taken: bool, now: float) -> None:
         """Give back the outcome of ``ApplyChanges``: this replica's vector now, and whether the claim was taken
@@ -178,9 +146,13 @@ class Session(Sending):
         if self._pull_deadline is not None and now >= self._pull_deadline:
             self.close(f"no answer to a pull within {self.config.pull_timeout:g} s", is_error=True)
             return
-        for link in self.links.values():
-            if link.announce_pending and self.phase is Phase.OPEN:
-                self._announce(link)
+        if self.phase is Phase.OPEN:
+            self._announce([link for link in self.links.values() if link.announce_pending])
+            # What was to follow may have been lost with a model that was refused.
+            self._request_follows = False
+            self._serve_more()
+            self._want_all()
+            self._apply_gathered()
 
     def refuse_model(self, model: str, text: str) -> None:
         """End one model's part in this session, on both sides."""
@@ -242,14 +214,23 @@ class Session(Sending):
         if link is None:
             return
         check_vector(state.vector)
+        self._wanting.append(state.model)
         link.announced = joined(link.announced, self._foreign(state.vector))
         if len(link.announced) > MAX_VECTOR:
             raise RemoteProtocolError(f"more than {MAX_VECTOR} origins announced")
         link.confirmed = joined(link.confirmed, state.vector)
         if link.peer is not None:
             link.peer_has(state.vector)
-        if link.lacks_announced() and not link.applying:
-            self._want(state.model)
+        if not state.more:
+            self._want_all()
+
+    def _want_all(self) -> None:
+        """Ask for the models of which the peer has said that it has more."""
+        wanting, self._wanting = self._wanting, []
+        for model in wanting:
+            link = self.links.get(model)
+            if link is not None and link.lacks_announced() and not link.applying:
+                self._want(model)
 
     def _on_request(self, request: Request) -> None:
         link = self.links.get(request.model)
@@ -270,9 +251,11 @@ class Session(Sending):
         link.announced = joined(link.announced, self._foreign(request.vector))
         link.told = {}
         link.push_refused = False
+        self._serves += 1
+        self._request_follows = request.more
         link.serve = Serve(
-            request.round, dict(request.vector), request.cursor_start, request.cursor_seq, request.batch_size,
-            cursor_snapshot=request.cursor_snapshot,
+            self._serves, request.round, dict(request.vector), request.cursor_start, request.cursor_seq,
+            request.batch_size, cursor_snapshot=request.cursor_snapshot,
         )  # fmt: skip
         self._serve_more()
         if link.lacks_announced() and link.pulled_once and not link.applying:
@@ -282,6 +265,8 @@ class Session(Sending):
         link = self.links.get(changes.model)
         if link is None:
             self._send(Ack(changes.serial, False))  # Refused meanwhile; its credit must not be lost to other models.
+            if not changes.more:
+                self._apply_gathered()
             return
         assert self.peer is not None
         if not link.takes:
@@ -295,7 +280,14 @@ class Session(Sending):
         self._pull_goes_on(link, changes.round, now)
         link.applying += 1
         self._credit.arrived(changes.serial, self._message_bytes)
-        self._effects.append(fx.ApplyChanges(changes))
+        self._gathered.append(changes)
+        if not changes.more:
+            self._apply_gathered()
+
+    def _apply_gathered(self) -> None:
+        batches, self._gathered = tuple(self._gathered), []
+        if batches:
+            self._effects.append(fx.ApplyChanges(batches))
 
     def _on_ack(self, ack: Ack) -> None:
         sent = self._credit.acknowledged(ack.serial)
@@ -308,7 +300,7 @@ class Session(Sending):
                 link.confirmed = joined(link.confirmed, claim)
             if ack.serial == link.push_serial:
                 link.push_serial, link.push_refused = 0, not ack.taken
-                self._tell(link)
+        self._push_again()
         self._serve_more()
 
     # -- pulls --------------------------------------------------------------------------------------------------
@@ -318,9 +310,9 @@ class Session(Sending):
             self._pull_deadline = now + self.config.pull_timeout
 
     def _end_pull(self, link: ModelLink) -> None:
-        if link.pulling:
-            self._pull_deadline = None
         link.pulling, link.remaining = False, 0
+        if not any(other.pulling for other in self.links.values()):
+            self._pull_deadline = None
         self._effects.append(fx.PullDone(link.label))
 
     def _foreign(self, vector: Mapping[str, int]) -> Vector:

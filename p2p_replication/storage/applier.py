@@ -89,8 +89,13 @@ def apply_changes(
     peer: str,
     changes: Changes,
     subset: Subset = EVERYTHING,
+    *,
+    whole: bool = False,
 ) -> Applied:
     """Apply a batch of a peer.
+
+    Args:
+        whole: raise what the database has against any of the rows, instead of parking those.
 
     Raises RemoteProtocolError for rows that no correct peer sends, of whose slice nothing is applied then;
     FilterChanged if the declaration is no longer about ``subset``.
@@ -100,7 +105,7 @@ def apply_changes(
     _check_merge_states(stream, rows)
     outcome = Applied({}, taken=True)
     with database.arrivals.source(declaration, peer):
-        _apply_slices(database, stream, declaration, peer, changes, rows, outcome, subset)
+        _apply_slices(database, stream, declaration, peer, changes, rows, outcome, subset, whole=whole)
     outcome.vector = vector_of(database, stream, declaration, subset)
     if outcome.changed or changes.claim:
         database.note_changed([stream.label])
@@ -116,6 +121,8 @@ def _apply_slices(
     rows: list[tuple[str, ChangedRow]],
     outcome: Applied,
     subset: Subset,
+    *,
+    whole: bool,
 ) -> None:
     position = changes.from_seq
     while rows or position == changes.from_seq:
@@ -124,7 +131,7 @@ def _apply_slices(
         end = changes.to_seq if not rows else piece[-1][1].seq
         continues = changes.continues if position == changes.from_seq else None
         span = _Span(position, end, continues, last=not rows)
-        _apply_splitting(database, stream, declaration, peer, changes, piece, span, outcome, subset)
+        _apply_splitting(database, stream, declaration, peer, changes, piece, span, outcome, subset, whole=whole)
         position = max(end, position + 1)
         if not rows:
             break
@@ -159,12 +166,14 @@ def _apply_splitting(
     subset: Subset,
     aside: Mapping[str, tuple[str, str]] | None = None,
     patience: int = BUSY_TRIES,
+    whole: bool = False,
 ) -> None:
     """Apply rows in one transaction; if the database refuses them, in two, down to single rows, which are parked.
 
     Args:
         aside: rows that are parked in any case, and why.
         patience: how often rows that the application has locked are tried again.
+        whole: raise instead.
     """
     aside = aside or {}
     while True:
@@ -180,14 +189,15 @@ def _apply_splitting(
                     )  # fmt: skip
                 if span.last and changes.claim is not None and outcome.taken and done.in_order:
                     done.in_order = _take_claim(database, stream, declaration, changes, subset)
-            database.budget.measured(len(rows), time.monotonic() - began)
+            if not whole:
+                database.budget.measured(len(rows), time.monotonic() - began)
             break
         except REFUSALS as error:
-            if not rows or (len(rows) == 1 and aside):
+            if whole or not rows or (len(rows) == 1 and aside):
                 raise
             reason, keys = (REFUSED, str(error) or "error"), frozenset[str]()
         except OperationalError as error:
-            if not is_busy(database, error):
+            if whole or not is_busy(database, error):
                 raise
             if patience:
                 patience -= 1

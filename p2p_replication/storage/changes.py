@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from p2p_replication.exceptions import RowTooLarge
-from p2p_replication.models.ledger import EntryStatus
+from p2p_replication.models.ledger import EntryStatus, Stream
 from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, pack_rows
 from p2p_replication.storage.ledger import COLUMNS, TABLE, Entry
 from p2p_replication.storage.posting import log_is_waiting, pending_keys, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.subsets import EVERYTHING, Share, Subset, mark_shared, unmarked
-from p2p_replication.storage.vectors import check_own_counter, own_vector, vector_of
+from p2p_replication.storage.vectors import check_own_counter, vector_of
 from p2p_replication.storage.versions import state_of
 
 #: Rows of a batch, unless the asker wants fewer.
@@ -26,12 +27,43 @@ MAX_ROW_BYTES = 4 * 1024 * 1024
 SCAN_ROWS = 5_000
 #: More own changes than this are announced, not pushed.
 PUSH_ROWS = 250
+#: Rows of several models that travel, and are applied, together.
+TOGETHER_ROWS = 500
 #: How often a snapshot is taken anew because the application wrote one of its rows meanwhile.
 CLEAN_TRIES = 3
 
 
 class _Dirty(Exception):
     """A row of the snapshot has a write that is not posted yet."""
+
+
+@dataclass(frozen=True)
+class PullWish:
+    """A peer's pull of one model.
+
+    Attributes:
+        vector: what the peer has.
+        after: ``seq`` of the last row of the batch before, None for the first batch: then ``cursor`` is mapped.
+        batch_size: rows that the peer wants at most, 0 if it leaves that to us.
+    """
+
+    stream: StreamStore
+    declaration: int
+    vector: Mapping[str, int]
+    after: int | None
+    cursor: tuple[str, int, int] = ("", 0, 0)
+    batch_size: int = 0
+    subset: Subset = EVERYTHING
+
+
+@dataclass(frozen=True)
+class PushWish:
+    """Own changes of one model above ``push_from``: all of them, or none if they are more than ``limit``."""
+
+    stream: StreamStore
+    push_from: int
+    limit: int = PUSH_ROWS
+    subset: Subset = EVERYTHING
 
 
 def read_changes(
@@ -45,44 +77,72 @@ def read_changes(
     batch_size: int = 0,
     subset: Subset = EVERYTHING,
 ) -> ReadBatch:
-    """Read the next batch of what ``vector`` does not cover.
+    """Read the next batch of one model: see ``PullWish`` and ``read_pulls``."""
+    wish = PullWish(stream, declaration, vector, after, cursor, batch_size, subset)
+    return read_pulls(database, [wish])[0]
 
-    Args:
-        after: ``seq`` of the last row of the batch before, None for the first batch: then ``cursor`` is mapped.
 
-    The batch carries this replica's vector only if it reaches the end of its snapshot. Raises FilterChanged if the
-    declaration is no longer about ``subset``.
+def read_pulls(database: ReplicaDatabase, wishes: Sequence[PullWish]) -> list[ReadBatch]:
+    """Read a batch for each wish, or for the first ones, if together they are too long: all from one snapshot.
+
+    Everything committed before is posted first, so each of the application's transactions is in it as a whole or not
+    at all. A batch carries this replica's vector only if it reaches the end of its snapshot. Raises FilterChanged if a
+    declaration is no longer about its wish's subset.
     """
-    check_own_counter(database, stream, vector)
-    continues = None
-    first = after is None
-    if after is None:
-        mapped = database.map_cursor(*cursor)
-        after = mapped or 0
-        continues = cursor[:2] if mapped is not None else None
+    starts = [_start_of(database, wish) for wish in wishes]
     for attempt in range(CLEAN_TRIES + 1):
         post_all(database)
-        batch, entering = None, list[str]()
         with contextlib.suppress(_Dirty), database.snapshot():
-            batch = _read(
-                database, stream, declaration, subset, vector, after, continues, batch_size or BATCH_ROWS, first,
-                entering, cut_before_dirty=attempt == CLEAN_TRIES,
-            )  # fmt: skip
-        if batch is not None:
-            mark_shared(database, stream, subset, entering)
-            return batch
-    raise AssertionError("the last attempt cuts the batch instead of giving up")
+            found = _read_pulls(database, wishes, starts, cut_before_dirty=attempt == CLEAN_TRIES)
+            break
+    for wish, (_, entering) in zip(wishes, found, strict=False):
+        mark_shared(database, wish.stream, wish.subset, entering)
+    return [batch for batch, _ in found]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a batch begins: ``first`` one of its pull, ``continues`` the peer's cursor."""
+
+    after: int
+    continues: tuple[str, int] | None
+    first: bool
+
+
+def _start_of(database: ReplicaDatabase, wish: PullWish) -> _Start:
+    check_own_counter(database, wish.stream, wish.vector)
+    if wish.after is not None:
+        return _Start(wish.after, None, first=False)
+    mapped = database.map_cursor(*wish.cursor)
+    return _Start(mapped or 0, wish.cursor[:2] if mapped is not None else None, first=True)
+
+
+def _read_pulls(
+    database: ReplicaDatabase, wishes: Sequence[PullWish], starts: Sequence[_Start], *, cut_before_dirty: bool
+) -> list[tuple[ReadBatch, list[str]]]:
+    found: list[tuple[ReadBatch, list[str]]] = []
+    left = TOGETHER_ROWS
+    for wish, start in zip(wishes, starts, strict=True):
+        limit = wish.batch_size or BATCH_ROWS
+        batch, entering = _read(
+            database, wish, start, min(limit, left) if found else limit, cut_before_dirty=cut_before_dirty
+        )
+        found.append((batch, entering))
+        left -= batch.count
+        if batch.vector is None or left <= 0:
+            break
+    return found
 
 
 def _read(
-    database: ReplicaDatabase, stream: StreamStore, declaration: int, subset: Subset, vector: Mapping[str, int],
-    after: int, continues: tuple[str, int] | None, limit: int, count_rest: bool, entering: list[str], *,
-    cut_before_dirty: bool,
-) -> ReadBatch:  # fmt: skip
-    """Read a batch; ``entering`` gets the keys of the rows that the subset's peers have not had before."""
+    database: ReplicaDatabase, wish: PullWish, start: _Start, limit: int, *, cut_before_dirty: bool
+) -> tuple[ReadBatch, list[str]]:
+    """Read a batch; return with it the keys of the rows that the subset's peers have not had before."""
+    stream, subset = wish.stream, wish.subset
     dirty = pending_keys(database, stream) if log_is_waiting(database) else set()
     rows: list[ChangedRow] = []
-    position, size, scanned = after, 0, 0
+    entering: list[str] = []
+    position, size, scanned = start.after, 0, 0
     at_end = False
     while not at_end and len(rows) < limit and size < BATCH_BYTES and scanned < SCAN_ROWS:
         page = min(limit, SCAN_ROWS - scanned)
@@ -94,13 +154,13 @@ def _read(
             if len(rows) >= limit or size >= BATCH_BYTES:
                 at_end = False
                 break
-            if not _lacks(database, vector, entry):
+            if not _lacks(database, wish.vector, entry):
                 position = entry.seq
                 continue
             if entry.key in dirty:
                 if not cut_before_dirty:
                     raise _Dirty
-                return _batch(database, stream, after, position, rows, None, continues, None)
+                return _batch(database, stream, start, position, rows, None, None), entering
             raw = record[len(COLUMNS) :]
             if entry.status == EntryStatus.PRESENT and raw[0] is None:
                 position = entry.seq  # Gone without a trace in the log: reconciliation will post its deletion.
@@ -109,7 +169,7 @@ def _read(
             if row is None:
                 position = entry.seq
                 continue
-            row_size = _size(row)
+            row_size = _size(stream, row)
             if rows and size + row_size > MAX_ROW_BYTES:
                 at_end = False
                 break
@@ -120,9 +180,9 @@ def _read(
     claim = None
     if at_end:
         # Rows that wait in the log have no dot yet: the vector does not speak of them.
-        claim = vector_of(database, stream, declaration, subset)
-    rest = _count(database, stream, position) if count_rest else None
-    return _batch(database, stream, after, position, rows, claim, continues, rest)
+        claim = vector_of(database, stream, wish.declaration, subset)
+    rest = _count(database, stream, position) if start.first else None
+    return _batch(database, stream, start, position, rows, claim, rest), entering
 
 
 def read_push(
@@ -132,35 +192,61 @@ def read_push(
     limit: int = PUSH_ROWS,
     subset: Subset = EVERYTHING,
 ) -> PushBatch:
-    """Read own changes above ``push_from`` in their present state: all of them, or none if they are too many."""
-    floor = max(push_from, database.first_sequence)
+    """Read own changes of one model above ``push_from``: see ``PushWish``."""
+    return read_pushes(database, [PushWish(stream, push_from, limit, subset)])[0]
+
+
+def read_pushes(database: ReplicaDatabase, wishes: Sequence[PushWish]) -> list[PushBatch]:
+    """Read own changes in their present state, of several models from one snapshot, in which each of the application's
+    transactions is as a whole or not at all.
+
+    If there are too many, of one model or together, ``rows`` of that model's batch, or of all, is None.
+    """
     for _ in range(CLEAN_TRIES):
-        batch = None
-        with database.snapshot():
-            push_to = own_vector(database, stream).get(database.start, 0)
-            records = _select(database, stream, "l.seq > %s AND l.own_counter > %s", [floor, floor], limit + 1)
-            if len(records) > limit:
-                break
-            entries = [(Entry.load(record[: len(COLUMNS)]), record[len(COLUMNS) :]) for record in records]
-            dirty = pending_keys(database, stream) if log_is_waiting(database) else set()
-            if not any(entry.key in dirty for entry, _ in entries):
-                rows, entering = [], []
-                for entry, raw in entries:
-                    if entry.status == EntryStatus.PRESENT and raw[0] is None:
-                        continue
-                    row = _changed_row(database, stream, subset, entry, raw)
-                    if row is not None:
-                        rows.append(row)
-                        entering += unmarked(subset, [entry])
-                if sum(map(_size, rows)) > BATCH_BYTES:
-                    break
-                packed = pack_rows(_field_names(stream, rows), rows)
-                batch = PushBatch(push_from, max(push_to, push_from), database.start, packed, len(rows))
-        if batch is not None:
-            mark_shared(database, stream, subset, entering)
-            return batch
         post_all(database)
-    return PushBatch(push_from, push_from, database.start, None, 0)
+        found: list[tuple[PushBatch, list[str]]] = []
+        with contextlib.suppress(_Dirty), database.snapshot():
+            own = dict(Stream.objects.using(database.alias).values_list("pk", "own_vector"))
+            for wish in wishes:
+                push_to = own.get(wish.stream.id, {}).get(database.start, 0)
+                found.append(_read_push(database, wish, max(push_to, wish.push_from)))
+        if len(found) < len(wishes):
+            continue
+        if sum(batch.count for batch, _ in found) > max(TOGETHER_ROWS, *(wish.limit for wish in wishes)):
+            break
+        for wish, (batch, entering) in zip(wishes, found, strict=True):
+            if batch.rows is not None:
+                mark_shared(database, wish.stream, wish.subset, entering)
+        return [batch for batch, _ in found]
+    return [PushBatch(wish.push_from, wish.push_from, database.start, None, 0) for wish in wishes]
+
+
+def _read_push(database: ReplicaDatabase, wish: PushWish, push_to: int) -> tuple[PushBatch, list[str]]:
+    stream, subset = wish.stream, wish.subset
+    floor = max(wish.push_from, database.first_sequence)
+    rows: list[ChangedRow] = []
+    entering: list[str] = []
+    records: Sequence[tuple[Any, ...]] = ()
+    if push_to > floor:
+        records = _select(database, stream, "l.seq > %s AND l.own_counter > %s", [floor, floor], wish.limit + 1)
+    too_many = PushBatch(wish.push_from, wish.push_from, database.start, None, 0), entering
+    if len(records) > wish.limit:
+        return too_many
+    dirty = pending_keys(database, stream) if records and log_is_waiting(database) else set()
+    for record in records:
+        entry, raw = Entry.load(record[: len(COLUMNS)]), record[len(COLUMNS) :]
+        if entry.key in dirty:
+            raise _Dirty
+        if entry.status == EntryStatus.PRESENT and raw[0] is None:
+            continue
+        row = _changed_row(database, stream, subset, entry, raw)
+        if row is not None:
+            rows.append(row)
+            entering += unmarked(subset, [entry])
+    if sum(_size(stream, row) for row in rows) > BATCH_BYTES:
+        return too_many
+    packed = pack_rows(_field_names(stream, rows), rows)
+    return PushBatch(wish.push_from, push_to, database.start, packed, len(rows)), entering
 
 
 def _select(
@@ -211,13 +297,14 @@ def _changed_row(
 
 
 def _batch(
-    database: ReplicaDatabase, stream: StreamStore, after: int, position: int, rows: list[ChangedRow],
-    claim: dict[str, int] | None, continues: tuple[str, int] | None, remaining: int | None,
+    database: ReplicaDatabase, stream: StreamStore, start: _Start, position: int, rows: list[ChangedRow],
+    claim: dict[str, int] | None, remaining: int | None,
 ) -> ReadBatch:  # fmt: skip
     packed = pack_rows(_field_names(stream, rows), rows)
     return ReadBatch(
-        database.start, after, position, packed, len(rows), claim, continues, remaining, database.sequence()
-    )
+        database.start, start.after, position, packed, len(rows), claim, start.continues, remaining,
+        database.sequence(),
+    )  # fmt: skip
 
 
 def _field_names(stream: StreamStore, rows: Sequence[ChangedRow]) -> list[str]:
@@ -228,11 +315,12 @@ def _field_names(stream: StreamStore, rows: Sequence[ChangedRow]) -> list[str]:
     return list(names)
 
 
-def _size(row: ChangedRow) -> int:
+def _size(stream: StreamStore, row: ChangedRow) -> int:
     size = 24 + sum(len(v) if type(v) is str or type(v) is bytes else 8 for v in row.state.values.values())
     if size > MAX_ROW_BYTES:
         raise RowTooLarge(
             f"the row with the key {row.key!r} has {size} bytes; a row above {MAX_ROW_BYTES} can't replicate. Make it "
-            "smaller (keep large content in files), then the model goes on."
+            "smaller (keep large content in files), then the model goes on.",
+            stream.label,
         )
     return size

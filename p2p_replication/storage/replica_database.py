@@ -131,6 +131,8 @@ class ReplicaDatabase:
             self.budget.pause = 0.0
         self.max_skew_ms = int(max_clock_skew * 1000)
         self._prepared: Any = None
+        #: A write transaction is open.
+        self._writing = False
         self._file: tuple[int, int] | None = None
         self._prepare()
         with transaction.atomic(using=alias):
@@ -165,8 +167,16 @@ class ReplicaDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One write transaction within the write budget. Raises StaleReplica as ``check_identity`` does."""
+        """One write transaction within the write budget; inside another one a part of it, which may fail alone.
+
+        Raises StaleReplica as ``check_identity`` does.
+        """
+        if self._writing:
+            with self._part_of_transaction():
+                yield
+            return
         self._prepare()
+        self._writing = True
         try:
             with self.budget.writing(), transaction.atomic(using=self.alias):
                 self.vendor.begin_writing(self.connection)
@@ -177,7 +187,20 @@ class ReplicaDatabase:
             self._forget_rolled_back()
             self.arrivals.rolled_back()
             raise
+        finally:
+            self._writing = False
         self.arrivals.committed()
+
+    @contextmanager
+    def _part_of_transaction(self) -> Iterator[None]:
+        gathered = self.arrivals.gathered
+        try:
+            with transaction.atomic(using=self.alias):
+                yield
+        except BaseException:
+            self._forget_rolled_back()
+            self.arrivals.rolled_back(gathered)
+            raise
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

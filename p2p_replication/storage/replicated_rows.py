@@ -81,8 +81,14 @@ class Arrivals:
         self._committed += self._open
         self._open = []
 
-    def rolled_back(self) -> None:
-        self._open = []
+    def rolled_back(self, gathered: int = 0) -> None:
+        """Forget what the open transaction has gathered, but the first ``gathered`` arrivals."""
+        del self._open[gathered:]
+
+    @property
+    def gathered(self) -> int:
+        """The arrivals of the open transaction."""
+        return len(self._open)
 
     def tell(self) -> None:
         """Send the signals of what is committed. Outside of any transaction of replication's own; never raises."""

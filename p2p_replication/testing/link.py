@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from p2p_replication.pool.bundles import read_for_pulls, read_for_push
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.introduction import SessionConfig
 from p2p_replication.protocol.phases import Phase
-from p2p_replication.protocol.session import Session
+from p2p_replication.protocol.session import Position, Session
 from p2p_replication.testing.replica import LocalReplica
 from p2p_replication.transport import identity
 
@@ -46,14 +47,18 @@ class Side:
     def peer(self) -> str:
         return self.session.peer.replica if self.session.peer is not None else ""
 
-    def pull(self, model: str, initial: bool) -> None:
-        link, part = self.session.links.get(model), self.replica.parts[model]
-        if link is not None and (initial or link.lacks_announced()):
-            self.session.pull(model, part.vector(), part.cursor(self.peer), NOW)
-            return
-        if link is not None:
-            link.wanted = False
-        self.replica.schedule.done(self, model)
+    def pull(self, models: Mapping[str, bool]) -> None:
+        """Ask the other side for these models: those that are ``True`` in any case."""
+        positions: dict[str, Position] = {}
+        for model, initial in models.items():
+            link, part = self.session.links.get(model), self.replica.parts[model]
+            if link is not None and (initial or link.lacks_announced()):
+                positions[model] = part.vector(), part.cursor(self.peer)
+                continue
+            if link is not None:
+                link.wanted = False
+            self.replica.schedule.done(self, model)
+        self.session.pull(positions, NOW)
 
     def carry_out(self) -> bool:
         """Carry out what the session wants done; tell whether it was anything."""
@@ -78,12 +83,14 @@ class Side:
             case fx.PullDone():
                 self.replica.schedule.done(self, effect.model)
             case fx.ReadChanges():
-                session.changes_read(effect.model, effect.round, parts[effect.model].read(self.peer, effect))
+                pulled = session.pull_wishes()
+                session.changes_read(pulled, read_for_pulls(parts, self.peer, pulled) if pulled else [])
             case fx.ReadPush():
-                session.push_read(effect.model, parts[effect.model].read_push(self.peer, effect.push_from))
+                pushed = session.push_wishes()
+                session.push_read(read_for_push(parts, self.peer, pushed) if pushed else {})
             case fx.ApplyChanges():
-                applied = self.replica.apply(self.peer, effect.changes)
-                session.changes_applied(effect.changes, applied.vector, applied.taken, NOW)
+                for changes, applied in self.replica.apply(self.peer, effect.batches):
+                    session.changes_applied(changes, applied.vector, applied.taken, NOW)
             case fx.PeerError():
                 self._report(f"{self.replica.alias}: {effect.text}")
             case fx.Closed() if effect.is_error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -14,6 +14,7 @@ from p2p_replication.models.companions import settle_companions
 from p2p_replication.models.handle import check_pool_options, stored_direction
 from p2p_replication.models.ledger import ChangeLogEntry
 from p2p_replication.models.pool import Declaration, Pool
+from p2p_replication.pool.bundles import apply_bundle
 from p2p_replication.pool.part import Part, ranks
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.pull_schedule import PullSchedule
@@ -103,10 +104,12 @@ class LocalReplica:
         self._tell()
         return posted
 
-    def apply(self, peer: str, changes: Changes) -> Applied:
-        """Apply a peer's batch."""
+    def apply(self, peer: str, batches: Sequence[Changes]) -> list[tuple[Changes, Applied]]:
+        """Apply a peer's batches; return the outcome of each."""
         try:
-            return self.parts[changes.model].apply(peer, changes)
+            together = apply_bundle(self.parts, peer, batches) if len(batches) > 1 else None
+            applied = together or [self.parts[changes.model].apply(peer, changes) for changes in batches]
+            return list(zip(batches, applied, strict=True))
         finally:
             self._tell()
 
@@ -139,9 +142,7 @@ class LocalReplica:
         pull = self.schedule.next(math.inf)
         if pull is None:
             return False
-        side, model, initial = pull
-        assert not isinstance(side, str)
-        side.pull(model, initial)  # type: ignore[attr-defined]
+        pull.peer.pull(pull.models)  # type: ignore[attr-defined]
         return True
 
     def close(self) -> None:

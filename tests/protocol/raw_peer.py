@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from p2p_replication.protocol import effects as fx
@@ -156,17 +157,18 @@ class RawPeer:
     # -- what storage answers ------------------------------------------------------------------------------------------
 
     def pull(self, vector: dict[str, int] | None = None) -> None:
-        self.session.pull("m", vector or {}, ("", 0, 0), self.now)
+        self.session.pull({"m": (vector or {}, ("", 0, 0))}, self.now)
         self.look()
 
     def read(self, count: int, *, vector: dict[str, int] | None = None, round: int = 1, size: int = 10) -> None:
         """Answer the ReadChanges that is wanted."""
         batch = ReadBatch("us", 0, count, some_rows(count, size), count, vector)
-        self.session.changes_read("m", round, batch)
+        wishes = [wish for wish in self.session.pull_wishes() if wish.model == "m"]
+        self.session.changes_read([replace(wish, round=round) for wish in wishes], [batch])
         self.look()
 
     def read_push(self, push_from: int, push_to: int, rows: Rows | None) -> None:
-        self.session.push_read("m", PushBatch(push_from, push_to, "us", rows, 0))
+        self.session.push_read({"m": PushBatch(push_from, push_to, "us", rows, 0)})
         self.look()
 
     def applied(self, changes: Changes, vector: dict[str, int], *, taken: bool = True) -> None:

@@ -42,7 +42,7 @@ def test_a_side_asks_only_where_rows_come_that_way(ours: tuple[bool, bool], thei
     peer = met(ours, theirs)
     takes = ours[0] and theirs[1]
     assert bool(peer.wanted(fx.WantPull)) is takes
-    peer.session.pull("m", {"us": 5}, ("", 0, 0), 0.0)
+    peer.session.pull({"m": ({"us": 5}, ("", 0, 0))}, 0.0)
     peer.look()
     assert bool(peer.heard(Request)) is takes
     if not takes:
@@ -92,7 +92,7 @@ def test_who_takes_nothing_pushes_as_ever() -> None:
     assert peer.session.links["m"].confirmed == {"us": 5}
     peer.session.local_changed("m", {"us": 6})
     peer.look()
-    assert peer.wanted(fx.ReadPush) == [fx.ReadPush("m", 5)]
+    assert peer.wanted(fx.ReadPush) and peer.session.push_wishes() == {"m": 5}
 
 
 def test_what_is_not_claimed_is_told_once() -> None:
@@ -101,7 +101,7 @@ def test_what_is_not_claimed_is_told_once() -> None:
     peer.say(Request("m", 1, {}, "", 0, 0))
     peer.session.local_changed("m", {"us": 5, "other": 3})
     batch = ReadBatch("us", 0, 0, some_rows(0), 0, {"us": 5}, unclaimed={"other": 3})
-    peer.session.changes_read("m", 1, batch)
+    peer.session.changes_read(peer.session.pull_wishes(), [batch])
     peer.tick(0.1)
     assert peer.heard(State) == []
     peer.session.local_changed("m", {"us": 5, "other": 4})

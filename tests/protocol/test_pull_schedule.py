@@ -13,13 +13,13 @@ def test_one_pull_is_under_way_at_a_time():
     schedule = PullSchedule()
     want(schedule, "p", initial=True)
     want(schedule, "q", initial=True)
-    assert schedule.next(0.0) == ("p", "m", True)
+    assert schedule.next(0.0) == ("p", {"m": True})
     assert schedule.next(9.0) is None
     assert schedule.next_due() is None
     schedule.done("q", "m")
     assert schedule.next(9.0) is None
     schedule.done("p", "m")
-    assert schedule.next(9.0) == ("q", "m", True)
+    assert schedule.next(9.0) == ("q", {"m": True})
     schedule.done("q", "m")
     assert schedule.next(9.0) is None
 
@@ -30,9 +30,9 @@ def test_a_relayed_announcement_waits_for_the_origins_own_push():
     assert schedule.next(1.0) is None
     assert schedule.next_due() == 1.0 + GRACE
     want(schedule, "origin", now=1.05, direct=True)
-    assert schedule.next(1.05) == ("origin", "m", False)
+    assert schedule.next(1.05) == ("origin", {"m": False})
     schedule.done("origin", "m")
-    assert schedule.next(1.0 + GRACE) == ("relay", "m", False)
+    assert schedule.next(1.0 + GRACE) == ("relay", {"m": False})
 
 
 def test_a_wish_said_twice_is_one_and_never_gets_later():
@@ -41,7 +41,7 @@ def test_a_wish_said_twice_is_one_and_never_gets_later():
     want(schedule, "p", now=1.1)
     assert schedule.next_due() == 1.0 + GRACE
     want(schedule, "p", now=1.1, direct=True)
-    assert schedule.next(1.1) == ("p", "m", False)
+    assert schedule.next(1.1) == ("p", {"m": False})
     schedule.done("p", "m")
     assert schedule.next(9.0) is None
 
@@ -53,9 +53,25 @@ def test_first_pulls_come_before_others_and_parents_before_children():
     want(schedule, "q", "parent", 0, initial=True)
     order = []
     while (pull := schedule.next(0.0)) is not None:
-        order.append(pull[1])
-        schedule.done(*pull[:2])
-    assert order == ["parent", "child", "news"]
+        order.append((pull.peer, list(pull.models)))
+        for model in pull.models:
+            schedule.done(pull.peer, model)
+    assert order == [("q", ["parent"]), ("p", ["news", "child"])]
+
+
+def test_a_peer_is_asked_for_all_that_is_due_at_once_and_others_wait_for_all_of_it():
+    schedule = PullSchedule()
+    want(schedule, "p", "child", 1, now=1.0, direct=True)
+    want(schedule, "p", "parent", 0, now=1.0, direct=True)
+    want(schedule, "p", "relayed", 0, now=1.0)
+    want(schedule, "q", "child", 1, now=1.0, direct=True)
+    pull = schedule.next(1.0)
+    assert pull is not None
+    assert (pull.peer, list(pull.models)) == ("p", ["parent", "child"])
+    schedule.done("p", "parent")
+    assert schedule.next(1.0) is None
+    schedule.done("p", "child")
+    assert schedule.next(1.0) == ("q", {"child": False})
 
 
 def test_a_peer_that_leaves_takes_its_wishes_and_its_pull_along():
@@ -63,8 +79,8 @@ def test_a_peer_that_leaves_takes_its_wishes_and_its_pull_along():
     for model in "mn":
         want(schedule, "p", model, initial=True)
     want(schedule, "q", initial=True)
-    assert schedule.next(0.0) == ("p", "m", True)
+    assert schedule.next(0.0) == ("p", {"m": True, "n": True})
     schedule.gone("p")
-    assert schedule.next(0.0) == ("q", "m", True)
+    assert schedule.next(0.0) == ("q", {"m": True})
     schedule.gone("p")
     assert schedule.next(0.0) is None

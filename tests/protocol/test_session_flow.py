@@ -35,14 +35,14 @@ def test_a_peer_that_answers_stays():
 def test_a_pull_asks_from_the_cursor_with_the_vector():
     peer = RawPeer(batch_sizes={"m": 7}).open({"us": 3})
     assert peer.wanted(fx.WantPull) == [fx.WantPull("m", initial=True)]
-    peer.session.pull("m", {"us": 3, "peer": 2}, ("start", 9, 12), 0.0)
+    peer.session.pull({"m": ({"us": 3, "peer": 2}, ("start", 9, 12))}, 0.0)
     peer.look()
     assert peer.heard(Request) == [Request("m", 1, {"us": 3, "peer": 2}, "start", 9, 7, 12)]
 
 
 def test_what_came_while_the_position_was_read_is_not_asked_for_again():
     peer = caught_up({"peer": 5})
-    peer.session.pull("m", {"peer": 3}, ("start", 9, 12), 0.0)
+    peer.session.pull({"m": ({"peer": 3}, ("start", 9, 12))}, 0.0)
     peer.look()
     assert [request.vector for request in peer.heard(Request)] == [{"peer": 5}]
 
@@ -268,7 +268,7 @@ def test_a_goodbye_ends_the_session_without_fault():
     peer.session.connection_lost("again")
     peer.session.local_changed("m", {"us": 6})
     peer.session.tick(100.0)
-    peer.session.pull("m", {}, ("", 0, 0), 100.0)
+    peer.session.pull({"m": ({}, ("", 0, 0))}, 100.0)
     peer.look()
     assert len(peer.wanted(fx.Closed)) == 1
     assert not peer.heard(Request)

@@ -123,8 +123,10 @@ def _check_rest(machine: Machine) -> None:
 def _check_sessions(world: World) -> None:
     for end in world.ends():
         name, storage = end.member.name, end.member.storage
+        if end.session.push_under_way:
+            raise SimulationFault(f"{name} has a push to {end.peer_name} under way at rest")
         for link in end.session.links.values():
-            if not link.complete or link.serve is not None or link.push_under_way:
+            if not link.complete or link.serve is not None:
                 raise SimulationFault(f"{name} waits for {end.peer_name} at rest: {link}")
             if not covers(joined(link.peer or {}, link.told), link.local):
                 raise SimulationFault(f"{name} did not tell {end.peer_name} of everything: {link}")

@@ -10,14 +10,15 @@ from collections import deque
 from typing import Any
 
 from p2p_replication.protocol import effects as fx
+from p2p_replication.protocol.changes import PushBatch, ReadBatch
 from p2p_replication.protocol.framing import TYPE_MASK
 from p2p_replication.protocol.messages import TYPES
 from p2p_replication.protocol.phases import Phase
 from p2p_replication.protocol.session import Session
 from tests.simulation.pool_member import PoolMember
-from tests.simulation.storage_applying import Applying
+from tests.simulation.storage_applying import Applying, apply_bundle
 from tests.simulation.storage_model import Work
-from tests.simulation.storage_reading import read_changes, read_push
+from tests.simulation.storage_reading import read_pulls, read_pushes
 
 TICK = 0.5
 TICK_SOON = 0.03
@@ -161,16 +162,25 @@ class End:
             case fx.PeerIntroduced():
                 return member.vectors()
             case fx.ReadChanges():
-                return read_changes(
-                    storage, pool, effect.model, effect.vector, effect.after,
-                    (effect.cursor_start, effect.cursor_seq, effect.cursor_snapshot), effect.batch_size,
-                )  # fmt: skip
+                return self._read_for_pulls()
             case fx.ReadPush():
-                return read_push(storage, effect.model, effect.push_from)
+                return self._read_for_push()
             case fx.ApplyChanges():
                 now_ms = member.worker.machine.now_ms()
-                return Applying(storage, pool, self.peer_id, effect.changes, self.world.time.now, now_ms).run()
+                batches = [
+                    Applying(storage, pool, self.peer_id, changes, self.world.time.now, now_ms)
+                    for changes in effect.batches
+                ]
+                return apply_bundle(storage, batches)
         raise AssertionError(effect)
+
+    def _read_for_pulls(self) -> Work[tuple[list[fx.PullWish], list[ReadBatch]]]:
+        wishes = self.session.pull_wishes()
+        batches = yield from read_pulls(self.member.storage, self.member.pool, wishes)
+        return wishes, batches
+
+    def _read_for_push(self) -> Work[dict[str, PushBatch]]:
+        return (yield from read_pushes(self.member.storage, self.session.push_wishes()))
 
     def _work_done(self, effect: fx.Effect, outcome: Any) -> None:
         self._working = False
@@ -185,20 +195,25 @@ class End:
                 else:
                     session.close("there is another connection between the two replicas")
             case fx.ReadChanges():
-                self.world.note(self.member.name, f"answers {self.peer_name}: {told_of(outcome, effect.round)}")
-                session.changes_read(effect.model, effect.round, outcome)
+                wishes, batches = outcome
+                for wish, batch in zip(wishes, batches, strict=False):
+                    told = told_of(batch, wish.round)
+                    self.world.note(self.member.name, f"answers {self.peer_name}: {wish.model} {told}")
+                session.changes_read(wishes, batches)
             case fx.ReadPush():
-                self.world.note(self.member.name, f"read for {self.peer_name}: {told_of(outcome)}")
-                session.push_read(effect.model, outcome)
+                for label, batch in outcome.items():
+                    self.world.note(self.member.name, f"read for {self.peer_name}: {label} {told_of(batch)}")
+                session.push_read(outcome)
             case fx.ApplyChanges():
-                changes, taken = effect.changes, "taken" if outcome[1] else "not taken"
-                kind = f"round {changes.round}" if changes.round else f"push from {changes.push_from}"
-                self.world.note(
-                    self.member.name,
-                    f"applied from {self.peer_name}: {changes.model} {kind} {changes.rows.keys}, "
-                    f"claim {changes.claim}, {taken}; vector {outcome[0]}",
-                )
-                session.changes_applied(changes, *outcome, now)
+                for changes, (vector, is_taken) in zip(effect.batches, outcome, strict=True):
+                    taken = "taken" if is_taken else "not taken"
+                    kind = f"round {changes.round}" if changes.round else f"push from {changes.push_from}"
+                    self.world.note(
+                        self.member.name,
+                        f"applied from {self.peer_name}: {changes.model} {kind} {changes.rows.keys}, "
+                        f"claim {changes.claim}, {taken}; vector {vector}",
+                    )
+                    session.changes_applied(changes, vector, is_taken, now)
         self.carry_out()
         self._start_work()
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from p2p_replication.protocol import effects as fx
@@ -12,6 +13,7 @@ from p2p_replication.protocol.introduction import SessionConfig
 from p2p_replication.protocol.messages import ModelOffer
 from p2p_replication.protocol.phases import Phase
 from p2p_replication.protocol.pull_schedule import PullSchedule
+from p2p_replication.protocol.session import Position
 from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.transport import identity
 from tests.simulation.storage_model import FIELDS, Work
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 #: Bytes of unacknowledged batches: few, so that windows get full.
 WINDOW = 2_000
 
-Position = tuple[Vector, tuple[str, int, int]]
-
 
 class PoolMember:
     def __init__(self, pool: str, worker: Worker) -> None:
@@ -32,6 +32,7 @@ class PoolMember:
         self.storage = worker.storage
         self.ends: list[End] = []
         self.schedule = PullSchedule()
+        self._pumping = False
         self._labels = [label for name, label in self.storage.declarations if name == pool]
         self._stale: set[str] = set()
         self._refreshing = False
@@ -91,7 +92,7 @@ class PoolMember:
         if end in self.ends:
             self.ends.remove(end)
         self.schedule.gone(end)
-        self.pump()
+        self.pump_soon()
 
     # -- pulls -------------------------------------------------------------------------------------------------------
 
@@ -101,14 +102,21 @@ class PoolMember:
             return
         direct = link.announced.get(peer.start, 0) > link.local.get(peer.start, 0)
         self.schedule.want(end, wish.model, 0, self.world.time.now, initial=wish.initial, direct=direct)
-        self.pump()
+        self.pump_soon()
 
     def pull_done(self, end: End, model: str) -> None:
         self.schedule.done(end, model)
-        self.pump()
+        self.pump_soon()
+
+    def pump_soon(self) -> None:
+        """Look for a pull once all is said of this moment."""
+        if not self._pumping:
+            self._pumping = True
+            self.world.time.later(0.0, self.pump)
 
     def pump(self) -> None:
         """Start the pull that is due; look again when the next one will be."""
+        self._pumping = False
         if not self.running:
             return
         while (pull := self.schedule.next(self.world.time.now)) is not None:
@@ -117,24 +125,29 @@ class PoolMember:
         if due is not None:
             self.world.time.at(due, self.pump)
 
-    def _begin_pull(self, end: End, model: str, initial: bool) -> None:
+    def _begin_pull(self, end: End, models: Mapping[str, bool]) -> None:
+        wanted = [model for model, initial in models.items() if self._is_wanted(end, model, initial)]
+        if wanted:
+            self.worker.do(self._positions(end, wanted), lambda positions: self._pull(end, wanted, positions))
+
+    def _is_wanted(self, end: End, model: str, initial: bool) -> bool:
         link = end.session.links.get(model)
         if link is not None and end.session.phase is Phase.OPEN and (initial or link.lacks_announced()):
-            self.worker.do(self._position(end, model), lambda position: self._pull(end, model, position))
-            return
+            return True
         if link is not None:
             link.wanted = False
         self.schedule.done(end, model)
+        return False
 
-    def _position(self, end: End, model: str) -> Work[Position]:
-        return self.storage.position(self.pool, model, end.peer_id)
+    def _positions(self, end: End, models: Sequence[str]) -> Work[dict[str, Position]]:
+        return {model: self.storage.position(self.pool, model, end.peer_id) for model in models}
         yield
 
-    def _pull(self, end: End, model: str, position: Position) -> None:
-        if end.session.phase is not Phase.OPEN:
-            self.pull_done(end, model)
-            return
-        end.session.pull(model, *position, self.world.time.now)
+    def _pull(self, end: End, models: Sequence[str], positions: Mapping[str, Position]) -> None:
+        for model in models:
+            if end.session.phase is not Phase.OPEN or model not in end.session.links:
+                self.pull_done(end, model)
+        end.session.pull(positions, self.world.time.now)
         end.carry_out()
 
     # -- changes -----------------------------------------------------------------------------------------------------

@@ -45,6 +45,13 @@ class Applying:
     now: float
     now_ms: int
     taken: bool = True
+    #: All of it is one transaction, with other batches.
+    whole: bool = False
+
+    @property
+    def is_refused(self) -> bool:
+        """The database refuses one of the rows."""
+        return any((self.changes.model, key) in self.storage.refused for key in self.changes.rows.keys)
 
     def run(self) -> Work[tuple[Vector, bool]]:
         """Apply the batch; return the vector, and whether its claim (or its cursor) was taken."""
@@ -83,8 +90,9 @@ class Applying:
         if span.last and self.changes.claim is not None and self.taken and in_order:
             in_order = self._take_claim()
         self.taken = self.taken and in_order
-        self.storage.commit()
-        yield
+        if not self.whole:
+            self.storage.commit()
+            yield
 
     def _slice(self, rows: Sequence[ChangedRow], *, refused: bool) -> None:
         storage, label = self.storage, self.changes.model
@@ -150,3 +158,16 @@ class Applying:
         if not covers(declaration.taken, claim):
             declaration.taken = joined(declaration.taken, claim)
         return True
+
+
+def apply_bundle(storage: StorageModel, batches: Sequence[Applying]) -> Work[list[tuple[Vector, bool]]]:
+    """Apply batches, in one transaction if there are several and none of their rows is refused."""
+    whole = len(batches) > 1 and not any(batch.is_refused for batch in batches)
+    outcomes = []
+    for batch in batches:
+        batch.whole = whole
+        outcomes.append((yield from batch.run()))
+    if whole:
+        storage.commit()
+        yield
+    return outcomes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, pack_rows
+from p2p_replication.protocol.effects import PullWish
 from p2p_replication.protocol.messages import Rows
 from p2p_replication.protocol.version_vector import covers
 from tests.simulation.storage_content import Entry
@@ -14,6 +15,7 @@ from tests.simulation.storage_model import FIELDS, StorageModel, Work
 BATCH_ROWS = 3
 SCAN_ROWS = 8
 PUSH_ROWS = 4
+TOGETHER_ROWS = 5
 #: How often a snapshot is taken anew because the application wrote one of its rows meanwhile.
 CLEAN_TRIES = 3
 
@@ -22,38 +24,53 @@ class _Dirty(Exception):
     """A row of the snapshot has a write that is not posted yet."""
 
 
-def read_changes(
-    storage: StorageModel,
-    pool: str,
-    label: str,
-    vector: Mapping[str, int],
-    after: int | None,
-    cursor: tuple[str, int, int],
-    batch_size: int,
-) -> Work[ReadBatch]:
-    """Read the next batch of what ``vector`` does not cover; only the last one of its snapshot has our vector."""
-    storage.check_own_counter(label, vector)
-    continues = None
-    if after is None:
-        mapped = storage.map_cursor(*cursor)
-        after, continues = mapped or 0, cursor[:2] if mapped is not None else None
+def read_pulls(storage: StorageModel, pool: str, wishes: Sequence[PullWish]) -> Work[list[ReadBatch]]:
+    """Read the next batch of what each wish lacks, or of the first ones, if together they are too long.
+
+    Only the last batch of its snapshot has our vector.
+    """
+    starts = []
+    for wish in wishes:
+        storage.check_own_counter(wish.model, wish.vector)
+        starts.append(_start_of(storage, wish))
     attempt = 0
     while True:
         yield from storage.posting()
         yield
         try:
-            batch = _read(storage, pool, label, vector, after, batch_size or BATCH_ROWS, cut=attempt == CLEAN_TRIES)
+            return _read_pulls(storage, pool, wishes, starts, cut=attempt == CLEAN_TRIES)
         except _Dirty:
             attempt += 1
-            continue
-        rows, to_seq, at_end = batch
+
+
+def _start_of(storage: StorageModel, wish: PullWish) -> tuple[int, tuple[str, int] | None]:
+    if wish.after is not None:
+        return wish.after, None
+    mapped = storage.map_cursor(wish.cursor_start, wish.cursor_seq, wish.cursor_snapshot)
+    return mapped or 0, (wish.cursor_start, wish.cursor_seq) if mapped is not None else None
+
+
+def _read_pulls(
+    storage: StorageModel, pool: str, wishes: Sequence[PullWish],
+    starts: Sequence[tuple[int, tuple[str, int] | None]], *, cut: bool,
+) -> list[ReadBatch]:  # fmt: skip
+    batches: list[ReadBatch] = []
+    left = TOGETHER_ROWS
+    for wish, (after, continues) in zip(wishes, starts, strict=True):
+        limit = wish.batch_size or BATCH_ROWS
+        limit = min(limit, left) if batches else limit
+        rows, to_seq, at_end = _read(storage, pool, wish.model, wish.vector, after, limit, cut=cut)
         storage.rows_read += len(rows)
-        claim = storage.vector(pool, label) if at_end else None
-        rest = sum(entry.seq > to_seq for entry in storage.streams[label].entries.values())
-        return ReadBatch(
-            storage.start, after, to_seq, _pack(storage, label, rows), len(rows), claim, continues, rest,
-            storage.content.sequence,
-        )  # fmt: skip
+        claim = storage.vector(pool, wish.model) if at_end else None
+        rest = sum(entry.seq > to_seq for entry in storage.streams[wish.model].entries.values())
+        packed = _pack(storage, wish.model, rows)
+        batches.append(
+            ReadBatch(storage.start, after, to_seq, packed, len(rows), claim, continues, rest, storage.content.sequence)
+        )
+        left -= len(rows)
+        if claim is None or left <= 0:
+            break
+    return batches
 
 
 def _read(
@@ -80,20 +97,30 @@ def _read(
     return rows, position, True
 
 
-def read_push(storage: StorageModel, label: str, push_from: int) -> Work[PushBatch]:
-    """Read own changes above ``push_from`` in their present state: all of them, or none if they are too many."""
-    floor = max(push_from, storage.content.starts[-1][1])
+def read_pushes(storage: StorageModel, wishes: Mapping[str, int]) -> Work[dict[str, PushBatch]]:
+    """Read own changes in their present state, by model above the given counter: all of them, or none if they are too
+    many."""
     for _ in range(CLEAN_TRIES):
-        yield
-        rows = [item for item in in_order(storage, label, floor) if item[1].own_counter > floor]
-        if len(rows) > PUSH_ROWS:
-            break
-        if not storage.pending_keys(label) & {key for key, _ in rows}:
-            push_to = max(storage.streams[label].own_vector.get(storage.start, 0), push_from)
-            storage.rows_read += len(rows)
-            return PushBatch(push_from, push_to, storage.start, _pack(storage, label, rows), len(rows))
         yield from storage.posting()
-    return PushBatch(push_from, push_from, storage.start, None, 0)
+        yield
+        found = {}
+        for label, push_from in wishes.items():
+            floor = max(push_from, storage.content.starts[-1][1])
+            rows = [item for item in in_order(storage, label, floor) if item[1].own_counter > floor]
+            if storage.pending_keys(label) & {key for key, _ in rows}:
+                break
+            push_to = max(storage.streams[label].own_vector.get(storage.start, 0), push_from)
+            if len(rows) > PUSH_ROWS:
+                found[label] = PushBatch(push_from, push_from, storage.start, None, 0)
+            else:
+                found[label] = PushBatch(push_from, push_to, storage.start, _pack(storage, label, rows), len(rows))
+        if len(found) < len(wishes):
+            continue
+        if sum(batch.count for batch in found.values()) > TOGETHER_ROWS:
+            break
+        storage.rows_read += sum(batch.count for batch in found.values())
+        return found
+    return {label: PushBatch(push_from, push_from, storage.start, None, 0) for label, push_from in wishes.items()}
 
 
 def in_order(storage: StorageModel, label: str, after: int) -> list[tuple[str, Entry]]:
