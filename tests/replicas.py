@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,20 @@ class TestReplica:
 
     def start(self) -> None:
         self.database = ReplicaDatabase(self.alias, budget=WriteBudget(0.025, 0.0))
-        for stream in self.database.streams.values():
-            adopt_known_fields(self.database, stream)
-            keep_merge_states(self.database, stream)
+        adopt_known_fields(self.database)
+        keep_merge_states(self.database)
         self.pool, _ = Pool.objects.using(self.alias).get_or_create(account="default", topic=TOPIC)
-        self.declarations = {
-            label: Declaration.objects.using(self.alias).get_or_create(pool=self.pool, model=label)[0].pk
-            for label in LABELS
-        }
+        self.declarations: dict[str, int] = {}
+        self.declare_all(LABELS)
+        #: By replica and model, how far its ledger reached when it was pulled.
+        self._pulled: dict[tuple[str, str], tuple[str, int]] = {}
+
+    def declare_all(self, labels: Iterable[str]) -> None:
+        """Let models take part in the pool."""
+        manager = Declaration.objects.using(self.alias)
+        known = set(manager.filter(pool=self.pool).values_list("model", flat=True))
+        manager.bulk_create([Declaration(pool=self.pool, model=label) for label in labels if label not in known])
+        self.declarations = dict(manager.filter(pool=self.pool).values_list("model", "pk"))
 
     def stream(self, label: str) -> Any:
         return self.database.streams[label]
@@ -70,6 +76,15 @@ class TestReplica:
 
     def vector(self, label: str) -> Vector:
         return vector_of(self.database, self.stream(label), self.declarations[label])
+
+    def meet(self, other: TestReplica, labels: tuple[str, ...] = LABELS) -> None:
+        """Pull those of the models in whose ledgers something has changed since they were pulled the last time."""
+        other.post()
+        reached = other.database.start, other.database.sequence()
+        news = tuple(label for label in labels if self._pulled.get((other.alias, label)) != reached)
+        self.pull(other, news)
+        if other.database.sequence() == reached[1]:
+            self._pulled |= {(other.alias, label): reached for label in news}
 
     def entry(self, row: Any, label: str | None = None) -> LedgerEntry:
         stream = self.stream(label or row._meta.label)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry, Stream
 from p2p_replication.storage.ledger import load_entries, save_entries
@@ -12,17 +12,21 @@ from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStor
 PAGE = 500
 
 
-def keep_merge_states(database: ReplicaDatabase, stream: StreamStore) -> int:
+def keep_merge_states(database: ReplicaDatabase) -> int:
     """Give the rows states for the merges that were declared since; return the number of rows.
 
     A row whose merge is new has the state of its present value, on every replica alike; but what the application
     adds to that from now on has to be told from it.
     """
-    row = Stream.objects.using(database.alias).get(pk=stream.id)
+    known = dict(Stream.objects.using(database.alias).values_list("pk", "merges"))
+    return sum(_keep_states(database, stream, known[stream.id]) for stream in database.streams.values())
+
+
+def _keep_states(database: ReplicaDatabase, stream: StreamStore, known: Mapping[str, str]) -> int:
     declared = {name: merge.name for name, merge in stream.merges.items()}
-    if row.merges == declared:
+    if known == declared:
         return 0
-    new = [name for name in declared if row.merges.get(name) != declared[name]]
+    new = [name for name in declared if known.get(name) != declared[name]]
     count = after = 0
     while new:
         entries = LedgerEntry.objects.using(database.alias).filter(

@@ -17,11 +17,17 @@ from p2p_replication.storage.versions import state_of, store_state
 PAGE = 200
 
 
-def adopt_known_fields(database: ReplicaDatabase, stream: StreamStore) -> int:
-    """Write held values of fields that the table has by now into it; return the number of rows.
+def adopt_known_fields(database: ReplicaDatabase) -> int:
+    """Write held values of fields that the tables have by now into them; return the number of rows.
 
     The row's state stays what it was, as the values had their clocks all along: nothing is sent for it.
     """
+    held = LedgerEntry.objects.using(database.alias).filter(status=EntryStatus.PRESENT, held__isnull=False)
+    holding = set(held.values_list("stream", flat=True).distinct())
+    return sum(_adopt_stream(database, stream) for stream in database.streams.values() if stream.id in holding)
+
+
+def _adopt_stream(database: ReplicaDatabase, stream: StreamStore) -> int:
     adopted, after = 0, 0
     while True:
         page = list(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -32,7 +33,9 @@ __all__ = ["DIGEST_SIZE", "ReplicaDatabase", "StreamStore"]
 class StreamStore:
     """One captured model: its table, its number and its layouts."""
 
-    def __init__(self, database: ReplicaDatabase, stream: Stream, table: ModelTable) -> None:
+    def __init__(
+        self, database: ReplicaDatabase, stream: Stream, table: ModelTable, layouts: Iterable[FieldLayout]
+    ) -> None:
         self.database = database
         self.id: int = stream.pk
         self.label = stream.label
@@ -48,8 +51,8 @@ class StreamStore:
         }
         #: Rows may have foreign keys whose target is not there yet (``storage.awaited_targets``).
         self.awaits_targets = bool(table.references.natural)
-        self._layouts: dict[int, tuple[str, ...]] = {}
-        self._ids: dict[tuple[str, ...], int] = {}
+        self._layouts = {layout.pk: tuple(layout.fields) for layout in layouts}
+        self._ids = {fields: number for number, fields in sorted(self._layouts.items(), reverse=True)}
         #: Made by ``subsets``, by a filter's canonical text.
         self.subsets: dict[str, Any] = {}
         #: The layout of a row whose every field is known.
@@ -156,9 +159,14 @@ class ReplicaDatabase:
         self.arrivals = Arrivals(alias)
         self.streams: dict[str, StreamStore] = {}
         with transaction.atomic(using=alias):
+            known = {stream.label: stream for stream in Stream.objects.using(alias)}
+            layouts: dict[int, list[FieldLayout]] = defaultdict(list)
+            for layout in FieldLayout.objects.using(alias):
+                layouts[layout.stream_id].append(layout)
             for options in stored_models(self.connection):
-                stream, _ = Stream.objects.using(alias).get_or_create(label=options.label)
-                self.streams[options.label] = StreamStore(self, stream, table_of(self.connection, options))
+                stream = known.get(options.label) or Stream.objects.using(alias).create(label=options.label)
+                table = table_of(self.connection, options)
+                self.streams[options.label] = StreamStore(self, stream, table, layouts[stream.pk])
         self.by_number = {stream.id: stream for stream in self.streams.values()}
 
     @property

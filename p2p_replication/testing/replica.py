@@ -69,9 +69,8 @@ class LocalReplica:
             self._place.close()
             raise
         self.database.clock = clock
-        for stream in self.database.streams.values():
-            adopt_known_fields(self.database, stream)
-            keep_merge_states(self.database, stream)
+        adopt_known_fields(self.database)
+        keep_merge_states(self.database)
         self.pool, _ = Pool.objects.using(alias).get_or_create(account="default", topic=topic)
 
     def declare(

@@ -125,9 +125,8 @@ class PoolSupervisor:
         await self.thread.run(install_capture)
         await self.thread.open(open_database)
         self._stale = asyncio.Queue()  # What pools have said of the database that was open before counts no more.
-        for stream in self.database.streams.values():
-            await self.thread.run(adopt_known_fields, self.database, stream)
-            await self.thread.run(keep_merge_states, self.database, stream)
+        await self.thread.run(adopt_known_fields, self.database)
+        await self.thread.run(keep_merge_states, self.database)
         await self.thread.run(declare_registered_pools)
         logger.info("replica %s, start %s", self.database.replica_id, self.database.start)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from p2p_replication.models import Declaration, LedgerEntry
+from p2p_replication.models import LedgerEntry
 from p2p_replication.protocol.changes import check_rows
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.storage.applier import Applied
@@ -25,10 +25,7 @@ class StorageReplica(TestReplica):
 
     def start(self) -> None:
         super().start()
-        self.declarations = {
-            label: Declaration.objects.using(self.alias).get_or_create(pool=self.pool, model=label)[0].pk
-            for label in self.database.streams
-        }
+        self.declare_all(self.database.streams)
 
     def apply(self, other: TestReplica, changes: Changes) -> Applied:
         check_rows(changes.rows)  # as a session does first
@@ -62,12 +59,12 @@ class StorageReplica(TestReplica):
 
 
 def meet(*replicas: TestReplica, labels: tuple[str, ...] = LABELS, rounds: int = 2) -> None:
-    """Let everybody pull from everybody until nothing is new."""
+    """Let everybody pull from everybody what is new there, as sessions do."""
     for _ in range(rounds):
         for one in replicas:
             for other in replicas:
                 if one is not other:
-                    one.pull(other, labels)
+                    one.meet(other, labels)
                     one.retry_parked()
 
 

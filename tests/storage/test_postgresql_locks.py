@@ -316,7 +316,7 @@ def test_held_fields_of_a_locked_row_hold_up_nobody(replica):
         entry.held = {"stars": 4}
     save_entries(connections["b"], stream.id, entries.values())
     with transaction(b, (LOCK_NOTE, notes[1].pk)):
-        adopt_known_fields(b.database, stream)
+        adopt_known_fields(b.database)
         assert Note.objects.using("b").filter(stars=4).count() == 2
         assert reasons(b) == [BUSY]
     b.retry_parked()

@@ -53,8 +53,7 @@ class Watched(StorageReplica):
         self.pool, _ = Pool.objects.using(self.alias).get_or_create(account="default", topic=TOPIC)
         manager = Declaration.objects.using(self.alias)
         self.declarations = {label: manager.get_or_create(pool=self.pool, model=label)[0].pk for label in self.labels}
-        for label in self.labels:
-            adopt_known_fields(self.database, self.stream(label))
+        adopt_known_fields(self.database)
 
     def apply(self, other: Any, changes: Changes) -> Any:
         rows = [(row.key, plain(row.state)) for row in unpack_rows(changes.rows)]
