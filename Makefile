@@ -2,6 +2,7 @@
 #
 #   make demo [ARGS=--check]     two nodes that replicate over WebRTC   (python -m demo_project --help lists the ARGS)
 #   make test [ARGS=tests/pool]  all tests; what this machine lacks is skipped, and listed at the end
+#   make histories [SEEDS=4]     random histories of databases: so many times those that make test plays
 #   make simulate [ARGS=...]     whole pools in virtual time, 2,000 seeds; ARGS="--seed 1234 --trace" replays one
 #   make sabotage                break each guarantee on purpose: a test must notice
 #   make sabotage ARGS=--simulation   the same, but the simulation must notice
@@ -13,6 +14,7 @@
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
+SEEDS ?= 4
 BIN = $(VENV)/bin
 
 # Stamps: an environment is brought up to date when the files that say what goes into it change.
@@ -21,7 +23,7 @@ DEMO = $(VENV)/.installed-demo
 DEV = $(VENV)/.installed-dev
 DOCS = $(VENV)/.installed-docs
 
-.PHONY: help demo test simulate sabotage lint format types layers migrations docs wheel wheel-test clean
+.PHONY: help demo test histories simulate sabotage lint format types layers migrations docs wheel wheel-test clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -33,6 +35,9 @@ demo: $(DEMO)
 test: $(DEV)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not alone" $(ARGS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
+
+histories: $(DEV)
+	P2P_SEEDS=$(SEEDS) $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m seeded $(ARGS)
 
 simulate: $(DEV)
 	$(BIN)/python -m tests.simulation $(ARGS)

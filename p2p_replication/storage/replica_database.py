@@ -34,7 +34,7 @@ class StreamStore:
     """One captured model: its table, its number and its layouts."""
 
     def __init__(
-        self, database: ReplicaDatabase, stream: Stream, table: ModelTable, layouts: Iterable[FieldLayout]
+        self, database: ReplicaDatabase, stream: Stream, table: ModelTable, layouts: Iterable[FieldLayout] = ()
     ) -> None:
         self.database = database
         self.id: int = stream.pk

@@ -29,6 +29,8 @@ def retry_parked(database: ReplicaDatabase) -> int:
     ended = 0
     for stream in database.streams.values():
         set_awaited_targets(database, stream)
+    if not LedgerEntry.objects.using(database.alias).filter(status=EntryStatus.PARKED).exists():
+        return 0
     refusals: list[str] = []
     # Not those that clash: who has the value is decided below, and no try could let them in.
     for refused in (False, True):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 
+from tests.seeds import seeded
 from tests.storage.conftest import StorageReplica, meet
 from tests.testapp.models import Coin
 
@@ -18,7 +19,7 @@ COIN = (LABEL,)
 Replicas = Callable[..., StorageReplica]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@seeded(5)
 def test_delete_then_re_create_converges(replica: Replicas, seed: int) -> None:
     """A record that was deleted and made again with the same key was another one on each side, for good."""
     r = random.Random(seed)

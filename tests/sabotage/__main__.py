@@ -21,6 +21,8 @@ from pathlib import Path
 from tests.sabotage.sabotages import PATCHES, ROOT, Sabotage, copy_tree, load
 
 TIMEOUT = 900
+#: Random histories that the tests play, as many times those of the suite (``tests.seeds``).
+TIMES = 4
 #: The simulation must find a planted fault within so many seeds.
 SEEDS = 200
 
@@ -30,7 +32,7 @@ def run_python(tree: Path, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "P2P_SEEDS": str(TIMES)},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

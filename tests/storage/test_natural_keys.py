@@ -15,6 +15,7 @@ from p2p_replication.models import Parking
 from p2p_replication.protocol.changes import unpack_rows
 from p2p_replication.protocol.verification import Outcome, compare
 from tests.office.models import Duty, Errand
+from tests.seeds import seeded
 from tests.storage.batches import batch_of, edited, with_values
 from tests.storage.conftest import StorageReplica, meet
 from tests.testapp.models import Note
@@ -306,7 +307,7 @@ def step(r: random.Random, replicas: list[StorageReplica]) -> None:
 
 
 @ALL
-@pytest.mark.parametrize("seed", range(3))
+@seeded(1)
 def test_random_histories_with_users_that_come_and_go(replica, seed):
     """Nothing is lost: once all have all users, all have the same rows, and what waits is there."""
     r = random.Random(seed)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 from contextlib import suppress
 
 import pytest
 from django.db import IntegrityError, transaction
 
+from tests.seeds import seeded
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_posting import SmallBudget, states
 from tests.storage.test_unique_clashes import same
@@ -16,9 +16,6 @@ from tests.testapp.models import Badge, Folder
 
 LABELS = ("testapp.Folder", "testapp.Badge")
 DELETES = False
-#: More of them find more: ``P2P_CLASH_SEEDS=200``.
-SEEDS = int(os.environ.get("P2P_CLASH_SEEDS", "4"))
-FIRST = int(os.environ.get("P2P_CLASH_FIRST", "0"))
 
 
 def write(r: random.Random, replica: StorageReplica) -> None:
@@ -77,7 +74,7 @@ def step(r: random.Random, replicas: list[StorageReplica]) -> None:
 
 
 @pytest.mark.on("sqlite", "postgresql", "mixed")
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+@seeded(2)
 def test_tables_and_parked_rows_end_equal(replica, seed):
     r = random.Random(seed)
     replicas = [replica(name) for name in "abc"]

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from p2p_replication.storage.link_rows import bury_links
+from tests.seeds import seeded
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.random_work import work
 from tests.storage.test_links import assert_equal
@@ -68,7 +69,7 @@ def step(r: random.Random, replicas: list[StorageReplica]) -> None:
 
 
 @pytest.mark.on("sqlite", "postgresql", "mixed")
-@pytest.mark.parametrize("seed", range(4))
+@seeded(1)
 def test_links_converge_whatever_becomes_of_their_ends(replica, seed):
     r = random.Random(seed)
     replicas = [replica(name) for name in "abc"]

@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 from django.db import IntegrityError, transaction
 
+from tests.seeds import seeded
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.random_work import work
 from tests.storage.test_posting import states
@@ -59,7 +60,7 @@ def step(r: random.Random, replicas: list[StorageReplica]) -> None:
 
 
 @pytest.mark.on("sqlite", "postgresql", "mixed")
-@pytest.mark.parametrize("seed", range(3))
+@seeded(1)
 def test_parked_or_not_the_states_are_the_same(replica, seed):
     r = random.Random(seed)
     replicas = [replica(name) for name in "abc"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 from contextlib import suppress
 
 import pytest
 from django.db import IntegrityError, models, transaction
 
+from tests.seeds import seeded
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_on_delete import mend
 from tests.storage.test_posting import SmallBudget, states
@@ -19,9 +19,6 @@ LABELS = (
     "testapp.Office", "testapp.Desk", "testapp.Thing", "testapp.Branch", "testapp.Team", "testapp.Player",
 )  # fmt: skip
 LINKS = ("cascade", "protect", "restrict", "set_null", "set_default", "set_to", "db_cascade", "db_set_null")
-#: More of them find more: ``P2P_REPAIR_SEEDS=200``.
-SEEDS = int(os.environ.get("P2P_REPAIR_SEEDS", "4"))
-FIRST = int(os.environ.get("P2P_REPAIR_FIRST", "0"))
 
 
 def write(r: random.Random, replica: StorageReplica) -> None:
@@ -84,7 +81,7 @@ def step(r: random.Random, replicas: list[StorageReplica]) -> None:
 
 
 @pytest.mark.on("sqlite", "postgresql", "mixed")
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+@seeded(1)
 def test_repairs_end_and_all_are_equal(replica, seed):
     r = random.Random(seed)
     replicas = [replica(name) for name in "abc"]

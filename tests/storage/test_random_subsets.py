@@ -5,7 +5,6 @@ In the end the members of each pool hold equal rows in its filter, and nothing h
 
 from __future__ import annotations
 
-import os
 import random
 from collections import defaultdict
 from typing import Any
@@ -21,13 +20,12 @@ from p2p_replication.storage.ledger import load_entries
 from p2p_replication.storage.subsets import Share
 from p2p_replication.storage.versions import state_of
 from tests.replicas import TestReplica
+from tests.seeds import seeded
 from tests.storage.filtered_replica import FilteredReplica, exchange
 from tests.storage.test_posting import SmallBudget
 from tests.testapp.models import Note
 
 LABEL = "testapp.Note"
-SEEDS = int(os.environ.get("P2P_SUBSET_SEEDS", "8"))
-FIRST_SEED = int(os.environ.get("P2P_SUBSET_FIRST_SEED", "0"))
 #: Who is in which pool, and its filter.
 LAYOUTS: list[dict[str, tuple[str, dict[str, Any] | None]]] = [
     {"first": ("abc", {"stars__gte": 3})},
@@ -194,7 +192,7 @@ def check(history: History) -> None:
 
 
 @pytest.mark.on("sqlite", "postgresql", "mixed")
-@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SEEDS))
+@seeded(3)
 def test_members_of_a_pool_end_equal_and_nothing_outside_leaks(replica, seed):
     history = History(seed, [replica(name) for name in "abc"])
     for _ in range(80):

@@ -17,6 +17,7 @@ from p2p_replication.protocol.messages import Changes
 from p2p_replication.storage.changes import read_changes
 from p2p_replication.storage.replica_identity import renew_identity
 from tests.databases import Database
+from tests.seeds import seeded
 from tests.storage.batches import batch_of
 from tests.storage.conftest import StorageReplica, meet
 from tests.testapp.models import Coin
@@ -323,7 +324,7 @@ def test_a_write_that_was_rolled_back_is_no_database_set_back(replica: Replicas)
     a.database.check_identity()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@seeded(3)
 def test_random_histories_of_backups_copies_and_databases_set_back(
     replica: Replicas, backup: Backup, restore: Replicas, seed: int
 ) -> None:

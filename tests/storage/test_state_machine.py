@@ -2,7 +2,7 @@
 
 After each step the ledgers must hold what the oracle says; in the end everybody meets everybody, and all are equal.
 
-``P2P_STATE_MACHINE_EXAMPLES`` and ``P2P_STATE_MACHINE_STEPS`` make it play longer.
+``P2P_SEEDS`` (``tests.seeds``) and ``P2P_STATE_MACHINE_STEPS`` make it play longer.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from p2p_replication.storage.posting import post, post_all
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from tests.databases import Database, PostgreSQLDatabase, SQLiteFile
 from tests.postgresql import PostgreSQLServer
+from tests.seeds import TIMES
 from tests.storage.row_oracle import LOW_BITS, NOTHING, State, join
 from tests.storage.statements import (
     KEYS,
@@ -52,7 +53,7 @@ from tests.storage.test_posting import SmallBudget
 from tests.storage.watched_machine import FAR_MS, WatchedMachine, step
 from tests.storage.watched_replica import Watched
 
-EXAMPLES = int(os.environ.get("P2P_STATE_MACHINE_EXAMPLES", "30"))
+EXAMPLES = 8 * TIMES
 STEPS = int(os.environ.get("P2P_STATE_MACHINE_STEPS", "35"))
 #: A failure of 35 steps takes minutes to shrink.
 SHRINKS = "P2P_STATE_MACHINE_SHRINKS" in os.environ
@@ -275,7 +276,8 @@ class Machine(WatchedMachine):
             self.renew(copied)
 
 
-@pytest.mark.timeout(EXAMPLES * STEPS)
+@pytest.mark.seeded
+@pytest.mark.timeout(100 + EXAMPLES * STEPS)
 def test_every_history_is_what_the_oracle_says(
     template: Path,
     postgresql: PostgreSQLServer,
