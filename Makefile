@@ -3,7 +3,7 @@
 #   make demo [ARGS=--check]     two nodes that replicate over WebRTC   (python -m demo_project --help lists the ARGS)
 #   make test [ARGS=tests/pool]  all tests; what this machine lacks is skipped, and listed at the end
 #   make histories [SEEDS=4]     random histories of databases: so many times those that make test plays
-#   make simulate [ARGS=...]     whole pools in virtual time, 2,000 seeds; ARGS="--seed 1234 --trace" replays one
+#   make simulate [ARGS=...]     whole pools in virtual time, 2,000 seeds, and real schemas; ARGS="--seed 1234 --trace" replays one
 #   make sabotage                break each guarantee on purpose: a test must notice
 #   make sabotage ARGS=--simulation   the same, but the simulation must notice
 #   make lint types layers migrations docs wheel wheel-test
@@ -41,6 +41,7 @@ histories: $(DEV)
 
 simulate: $(DEV)
 	$(BIN)/python -m tests.simulation $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m tests.simulation --schemas)
 
 sabotage: $(DEV)
 	$(BIN)/python -m tests.sabotage $(ARGS)

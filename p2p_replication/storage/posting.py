@@ -144,6 +144,7 @@ def _read_log(database: ReplicaDatabase, tail: str, params: Sequence[Any]) -> li
 
 def post_entries(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> Posted:
     """Turn log entries (in log order) into versions. Entries of a stream that no longer replicates are dropped."""
+    entries = database.timed(entries)
     posted = Posted(entries=len(entries))
     by_stream: dict[int, dict[str, list[LogEntry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:

@@ -62,6 +62,10 @@ class Subset:
         values = state.values
         return self.filter.matches(values if self.filter.fields <= values.keys() else {**self.defaults, **values})
 
+    def matches(self, values: Mapping[str, Any]) -> bool:
+        """Tell whether a row with all of these values belongs to the subset."""
+        return self.filter is None or self.filter.matches(values)
+
     def share(self, status: int, bits: int, state: RowState) -> Share:
         """Return what peers are told of an entry with this status, bits and state.
 

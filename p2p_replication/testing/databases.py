@@ -49,6 +49,11 @@ class LocalDatabase:
             )
         self._transaction_mode = getattr(connections[alias], "transaction_mode", None)
 
+    @property
+    def is_throwaway(self) -> bool:
+        """The database was made for the pool."""
+        return self.path is not None
+
     def close(self) -> None:
         if self.path is None:
             connections[self.alias].transaction_mode = self._transaction_mode  # type: ignore[attr-defined]

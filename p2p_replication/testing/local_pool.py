@@ -34,7 +34,7 @@ class LocalPool:
         aliases: a name for each replica. One of DATABASES means that database; any other name gets a SQLite database of
             its own, made from the project's migrations and known to Django by this name until the pool is closed.
         models: what replicates; all replicated models if left out.
-        pull, push: as in ``sync_p2p()``, for all of them; ``declare()`` says otherwise for one replica.
+        where, pull, push: as in ``sync_p2p()``, for all of them; ``declare()`` says otherwise for one replica.
 
     Attributes:
         clock: the time, for all replicas.
@@ -48,6 +48,7 @@ class LocalPool:
         *aliases: str,
         models: Iterable[type[models.Model]] | None = None,
         topic: str = "local pool",
+        where: Mapping[str, Any] | None = None,
         pull: Mapping[str, Any] | None = {},
         push: Mapping[str, Any] | None = {},
     ) -> None:
@@ -58,7 +59,7 @@ class LocalPool:
         self.topic = topic
         self.errors: list[str] = []
         self.clock = Clock(self._post)
-        self._options = (pull, push)
+        self._options: dict[str, Any] = {"where": where, "pull": pull, "push": push}
         self._replicas: dict[str, LocalReplica] = {}
         self._links: dict[tuple[str, str], Link] = {}
         self._groups: list[set[str]] = []
@@ -67,10 +68,9 @@ class LocalPool:
         try:
             for alias in self.aliases:
                 replica = self._replicas[alias] = LocalReplica(alias, self.topic, self.clock)
-                # Of edits at one moment, those of the replica that was named later win: the same in every run.
-                replica.database.mark = len(self._replicas)
+                self._mark(replica)
                 for model in self.models:
-                    replica.declare(model, *self._options)
+                    replica.declare(model, **self._options)
         except BaseException:
             self.close()
             raise
@@ -93,33 +93,56 @@ class LocalPool:
         alias: str,
         model: type[models.Model],
         *,
+        where: Mapping[str, Any] | None = None,
         pull: Mapping[str, Any] | None = {},
         push: Mapping[str, Any] | None = {},
     ) -> None:
         """Change what one replica declares; its sessions begin anew."""
+        self._cut(alias)
+        self._replica(alias).declare(model, where, pull, push)
+
+    def restart(self, alias: str) -> None:
+        """Let one replica's worker end and start again: its sessions break off, wherever they are, and begin anew."""
+        self._cut(alias)
+        replica = self._replica(alias)
+        replica.start()
+        self._mark(replica)
+
+    def _mark(self, replica: LocalReplica) -> None:
+        """Of edits at one moment, let those of the replica that was named later win: the same in every run."""
+        replica.database.mark = 1 + self.aliases.index(replica.alias)
+
+    def _cut(self, alias: str) -> None:
         for pair in [pair for pair in self._links if alias in pair]:
             self._links.pop(pair).close()
-        self._replica(alias).declare(model, pull, push)
 
     # -- the network ---------------------------------------------------------------------------------------------------
 
-    def sync(self) -> None:
+    def sync(self, rounds: int | None = None) -> None:
         """Let the replicas exchange everything, until all is at rest; then a second passes.
+
+        Args:
+            rounds: stop after so many rounds of messages, wherever the replicas are then. Follow it by ``partition()``
+                or ``restart()`` to break off what is under way, or go on by another ``sync()``.
 
         Raises what a modifier raises, and AssertionError if they never come to rest.
         """
+        self._connect()
+        for _ in range(ROUNDS if rounds is None else rounds):
+            if not self._round():
+                break
+        else:
+            if rounds is None:
+                raise AssertionError(f"The replicas still send after {ROUNDS} rounds.")
+        self.clock.advance(1)
+
+    def _connect(self) -> None:
         for pair in combinations(self.aliases, 2):
             link = self._links.get(pair)
             if self._connected(*pair) and (link is None or not link.is_open):
                 if link is not None:
                     link.close()
                 self._links[pair] = Link(self._replicas[pair[0]], self._replicas[pair[1]], self.errors.append)
-        for _ in range(ROUNDS):
-            if not self._round():
-                break
-        else:
-            raise AssertionError(f"The replicas still send after {ROUNDS} rounds.")
-        self.clock.advance(1)
 
     def _round(self) -> bool:
         posted = [replica.post() for replica in self._replicas.values()]
@@ -166,7 +189,10 @@ class LocalPool:
         return parked_rows(self._replica(alias).alias)
 
     def assert_converged(self, *aliases: str) -> None:
-        """Raise AssertionError, with the rows and fields that differ, unless all replicas (or these) are equal."""
+        """Raise AssertionError, with the rows and fields that differ, unless all replicas (or these) are equal.
+
+        Of a model with ``where``: unless they are equal in the rows that match.
+        """
         replicas = {alias: self._replica(alias) for alias in aliases or self.aliases}
         found = list(_differences(replicas))
         if not found:
@@ -192,6 +218,7 @@ def _differences(replicas: Mapping[str, LocalReplica]) -> Iterable[str]:
                 cursor.execute(f"SELECT {table.key_text('t')} FROM {table.name} t", [])
                 keys = [str(key) for (key,) in cursor.fetchall()]
             rows = {key: dict(zip(table.names, row, strict=True)) for key, row in table.read(keys).items()}
+            rows = {key: row for key, row in rows.items() if replicas[alias].parts[label].subset.matches(row)}
             contents[alias] = {table.key_to_wire(key): (key, values) for key, values in rows.items()}
         for wire in dict.fromkeys(key for rows in contents.values() for key in rows):
             yield from _differing(label, tables, {a: rows.get(wire) for a, rows in contents.items()})

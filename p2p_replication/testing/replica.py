@@ -12,8 +12,8 @@ from django.db import models
 from p2p_replication.exceptions import ConfigurationError
 from p2p_replication.models.companions import settle_companions
 from p2p_replication.models.handle import check_pool_options, stored_direction
-from p2p_replication.models.ledger import ChangeLogEntry
 from p2p_replication.models.pool import Declaration, Pool
+from p2p_replication.models.where import canonical_where, change_filter, filter_columns
 from p2p_replication.pool.bundles import apply_bundle
 from p2p_replication.pool.part import Part, ranks
 from p2p_replication.protocol.messages import Changes
@@ -39,12 +39,27 @@ if TYPE_CHECKING:
 
 
 class _Database(ReplicaDatabase):
-    """With the pool's clock."""
+    """With the pool's clock; what is gone with the pool need not be safe on the disk."""
 
-    clock: Clock
+    def __init__(self, place: LocalDatabase, clock: Clock) -> None:
+        self._place, self.clock = place, clock
+        super().__init__(
+            place.alias, make_secret_key=identity.generate_secret_key, budget=WriteBudget(0.025, 0.0)
+        )  # fmt: skip
+
+    def _prepare(self) -> None:
+        before = self._prepared
+        super()._prepare()
+        if self._prepared is not before and self._place.is_throwaway:
+            with self.connection.cursor() as cursor:
+                cursor.execute("PRAGMA synchronous=OFF")
 
     def now_ms(self) -> int:
         return self.clock.now_ms(self.alias)
+
+    def timed(self, entries: Sequence[Any]) -> Sequence[Any]:
+        # What local_writes() has logged has no time.
+        return [entry._replace(wall=self.now_ms()) if entry.wall else entry for entry in entries]
 
 
 class LocalReplica:
@@ -62,19 +77,25 @@ class LocalReplica:
         self._place = LocalDatabase(alias)
         try:
             install(alias)
-            self.database = _Database(
-                alias, make_secret_key=identity.generate_secret_key, budget=WriteBudget(0.025, 0.0)
-            )
+            self.start()
         except BaseException:
             self._place.close()
             raise
-        self.database.clock = clock
+
+    def start(self) -> None:
+        """Open the database, as the start of a worker does."""
+        self.database = _Database(self._place, self.clock)
         adopt_known_fields(self.database)
         keep_merge_states(self.database)
-        self.pool, _ = Pool.objects.using(alias).get_or_create(account="default", topic=topic)
+        self.pool, _ = Pool.objects.using(self.alias).get_or_create(account="default", topic=self.topic)
+        self._take_declarations()
 
     def declare(
-        self, model: type[models.Model], pull: Mapping[str, Any] | None, push: Mapping[str, Any] | None
+        self,
+        model: type[models.Model],
+        where: Mapping[str, Any] | None,
+        pull: Mapping[str, Any] | None,
+        push: Mapping[str, Any] | None,
     ) -> None:
         """Let a model take part, or change how it does."""
         options = registry.for_model(model)
@@ -84,21 +105,26 @@ class LocalReplica:
                 f"{options.label} has no table in the database {self.alias!r}: a router's allow_migrate() keeps it "
                 "out, or it has no migration."
             )
-        Declaration.objects.using(self.alias).update_or_create(
+        filter_text = canonical_where(options, where)
+        directions = {"pull": stored_direction("pull", pull), "push": stored_direction("push", push)}
+        declaration, _ = Declaration.objects.using(self.alias).update_or_create(
             pool=self.pool,
             model=options.label,
-            defaults={"pull": stored_direction("pull", pull), "push": stored_direction("push", push)},
+            defaults=directions,
+            create_defaults={**directions, **filter_columns(options.label, filter_text, self.alias)},
         )
+        if declaration.filter_text != filter_text:
+            change_filter(declaration, filter_text)
         settle_companions(self.pool)
+        self._take_declarations()
+
+    def _take_declarations(self) -> None:
         for declaration in self.pool.declarations.filter(model__in=list(self.database.streams)):
             self.parts[declaration.model] = part_of(declaration, self.database)
         self._ranks = ranks(self.parts)
 
     def post(self) -> bool:
         """Post what was written since the last call, at the time that the clock shows; tell whether there was any."""
-        # What local_writes() has logged has no time.
-        log = ChangeLogEntry.objects.using(self.alias).exclude(wall=0)
-        log.update(wall=self.clock.now_ms(self.alias))
         posted = post_all(self.database).entries > 0
         self._tell()
         return posted

@@ -233,7 +233,3 @@ def run_seed(seed: int, history: list[str] | None = None) -> str:
     except AssertionError as fault:
         return str(fault) or repr(fault)
     return ""
-
-
-def replay_command(seed: int) -> str:
-    return f'make simulate ARGS="--seed {seed} --trace"'

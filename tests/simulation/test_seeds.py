@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.scenarios import replay_command, run_seed, scenario_of
+from tests.simulation.__main__ import histories
+from tests.simulation.scenarios import run_seed
 
 SEEDS = 153
+SCHEMA_SEEDS = 11
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_history_ends_in_peace(seed):
-    problem = run_seed(seed)
-    assert not problem, f"{scenario_of(seed).name}: {problem}\n    {replay_command(seed)}"
+    kind = histories(schemas=False)
+    problem = kind.run(seed, None)
+    assert not problem, f"{kind.name_of(seed)}: {problem}\n    {kind.replay_command(seed)}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seed", range(SCHEMA_SEEDS))
+def test_a_history_of_real_schemas_ends_in_peace(seed):
+    kind = histories(schemas=True)
+    problem = kind.run(seed, None)
+    assert not problem, f"{kind.name_of(seed)}: {problem}\n    {kind.replay_command(seed)}"
 
 
 def test_the_same_seed_is_the_same_history():

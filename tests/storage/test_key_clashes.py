@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError
 from django.db.models.signals import post_save
 
 from p2p_replication.exceptions import CannotRestore
@@ -19,6 +16,7 @@ from tests.storage.test_keys import burn
 from tests.storage.test_on_delete import mend
 from tests.storage.test_unique_clashes import _rows_of_different_ages, parked, reasons, same
 from tests.testapp.models import Crate, Depot, Parcel
+from tests.workloads.parcels import write
 
 pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
 LABELS = ("testapp.Depot", "testapp.Crate", "testapp.Parcel")
@@ -180,7 +178,7 @@ def test_random_histories(three, seed):
     """Clashes, deletes, moves and other keys at once: all come to the same tables, and to rest."""
     r = random.Random(seed)
     for _ in range(60):
-        step(r, r.choice(three).alias)
+        write(r, r.choice(three).alias)
         if r.random() < 0.15:
             one, other = r.sample(three, 2)
             one.pull(other, r.sample(LABELS, r.randint(1, 3)))
@@ -191,37 +189,3 @@ def test_random_histories(three, seed):
     mend(*three, labels=LABELS, rounds=10)
     meet(*three, labels=LABELS, rounds=3)
     same(*three, labels=LABELS)
-
-
-def step(r: random.Random, alias: str) -> None:
-    """One write of the application, which may be refused."""
-
-    def any_of(model: Any) -> Any:
-        rows = list(model.objects.using(alias).order_by(model.Replication.key))
-        return r.choice(rows) if rows and r.random() < 0.8 else None
-
-    values = {
-        "code": r.choice(["x", "y", "z", None]),
-        "depot": any_of(Depot),
-        "slot": r.randint(1, 2),
-        "guarded": any_of(Crate) if r.random() < 0.3 else None,
-        "part_of": any_of(Parcel),
-    }
-    parcel, crate, place = any_of(Parcel), any_of(Crate), any_of(Depot)
-    with contextlib.suppress(IntegrityError, ProtectedError), transaction.atomic(using=alias):
-        match r.randint(0, 8):
-            case 0 | 1 | 2:
-                Parcel.objects.using(alias).create(**values)
-            case 3 if parcel is not None:
-                name = r.choice(list(values))
-                Parcel.objects.using(alias).filter(pk=parcel.pk).update(**{name: values[name]})
-            case 4 if parcel is not None:
-                parcel.delete()
-            case 5 if place is not None:
-                Crate.objects.using(alias).create(depot=place)
-            case 6:
-                Depot.objects.using(alias).create(slug=r.choice(["north", "south", "east"]))
-            case 7 if place is not None:
-                place.delete()
-            case 8 if crate is not None:
-                Crate.objects.using(alias).filter(pk=crate.pk).update(uid=uuid7())

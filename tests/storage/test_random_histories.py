@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from contextlib import suppress
 
 import pytest
-from django.db import IntegrityError, transaction
 
 from p2p_replication.protocol.changes import unpack_rows
 from p2p_replication.protocol.row_state import RowState
@@ -15,48 +13,16 @@ from tests.seeds import seeded
 from tests.storage.batches import batch_of
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_posting import SmallBudget
-from tests.testapp.models import Branch, Coin
+from tests.workloads.fields import write
 
 LABELS = ("testapp.Coin", "testapp.Branch")
-CODES = "abcdef"
-
-
-def write(r: random.Random, replica: StorageReplica) -> None:
-    coins = Coin.objects.using(replica.alias)
-    code = r.choice(CODES)
-    what = r.randrange(11)
-    if what < 3:
-        coins.filter(code=code).update(rate=r.randrange(100))
-    elif what < 5:
-        coins.filter(code=code).update(name=str(r.randrange(100)))
-    elif what == 5:
-        coins.update_or_create(code=code, defaults={"rate": r.randrange(100)})
-    elif what == 6:
-        coins.filter(code=code).delete()
-    elif what in (7, 8) and replica.site.vendor == "postgresql":
-        with suppress(IntegrityError), transaction.atomic(using=replica.alias):
-            if what == 7:
-                coins.update_or_create(code=code, defaults={"name": "r", "rate": r.randrange(3)})
-            else:
-                coins.filter(code=code).update(code=r.choice(CODES))
-    elif what == 7:
-        replica.sql(
-            "INSERT OR REPLACE INTO testapp_coin (code, name, rate) VALUES (%s, 'r', %s)", [code, r.randrange(3)]
-        )
-    elif what == 8:
-        replica.sql("UPDATE OR REPLACE testapp_coin SET code = %s WHERE code = %s", [r.choice(CODES), code])
-    elif what == 9:
-        keys = list(Branch.objects.using(replica.alias).order_by("pk").values_list("pk", flat=True))
-        Branch.objects.using(replica.alias).create(parent_id=r.choice([None, *keys]))
-    else:
-        coins.filter(code=code).update(name="n", rate=1)
 
 
 def step(r: random.Random, replicas: list[StorageReplica]) -> None:
     one, other = r.sample(replicas, 2)
     what = r.random()
     if what < 0.5:
-        write(r, one)
+        write(r, one.alias)
     elif what < 0.6:
         one.post()
     elif what < 0.85:

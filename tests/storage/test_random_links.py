@@ -13,7 +13,7 @@ from tests.storage.conftest import StorageReplica, meet
 from tests.storage.random_work import work
 from tests.storage.test_links import assert_equal
 from tests.storage.test_posting import states
-from tests.testapp.models import Person, Restaurant, Tag
+from tests.workloads.links import write
 
 LABELS = (
     "testapp.Tag", "testapp.Person", "testapp.Place", "testapp.Restaurant", "testapp.Person_tags",
@@ -21,47 +21,10 @@ LABELS = (
 )  # fmt: skip
 
 
-def write(r: random.Random, replica: StorageReplica) -> None:
-    using = replica.alias
-    people, tags = list(Person.objects.using(using).order_by("pk")), list(Tag.objects.using(using).order_by("pk"))
-    places = list(Restaurant.objects.using(using).order_by("pk"))
-    if len(people) < 2:
-        Person.objects.using(using).create(name=str(r.random()))
-        return
-    if len(tags) < 2 or not places:
-        Tag.objects.using(using).create(name=str(r.random()))
-        Restaurant.objects.using(using).create(name=str(r.random()))
-        return
-    links = r.choice(
-        [
-            (r.choice(people).tags, tags),
-            (r.choice(people).friends, people),
-            (r.choice(people).follows, people),
-            (r.choice(places).tags, tags),
-            (r.choice(places).guests, people),
-            (r.choice(tags).people, people),
-        ]
-    )
-    manager, ends = links
-    match r.randrange(10):
-        case 0 | 1 | 2 | 3:
-            manager.add(*r.sample(ends, r.randrange(1, len(ends) + 1)))
-        case 4 | 5:
-            manager.remove(*r.sample(ends, r.randrange(1, len(ends) + 1)))
-        case 6:
-            manager.set(r.sample(ends, r.randrange(len(ends) + 1)))
-        case 7:
-            manager.clear()
-        case 8:
-            r.choice([*people, *tags, *places]).delete()
-        case 9:
-            r.choice(places).delete(keep_parents=True)
-
-
 def step(r: random.Random, replicas: list[StorageReplica]) -> None:
     one, other = r.sample(replicas, 2)
     if r.random() < 0.5:
-        write(r, one)
+        write(r, one.alias)
     elif r.random() < 0.06:
         bury_links(one.database, datetime.timedelta(0))
     else:

@@ -68,6 +68,41 @@ def test_rows_cross_in_all_directions(third: str) -> None:
     assert not is_known("a")
 
 
+def test_what_breaks_off_goes_on() -> None:
+    with LocalPool("a", "b", models=[Note]) as pool:
+        Note.objects.using("a").bulk_create([Note(title=f"{i}") for i in range(1_200)])
+        while not (before := Note.objects.using("b").count()):
+            pool.sync(rounds=1)
+        assert before < 1_200
+        pool.restart("b")
+        Note.objects.using("b").create(title="meanwhile")
+        assert Note.objects.using("b").count() == before + 1
+        pool.sync()
+        pool.assert_converged()
+        assert Note.objects.using("a").count() == 1_201
+
+
+def test_a_filter_is_kept_and_can_be_changed() -> None:
+    with LocalPool("a", "b", models=[Note], where={"stars__gte": 3}) as pool:
+        for stars in (1, 3, 5):
+            Note.objects.using("a").create(title=f"{stars} stars", stars=stars)
+        pool.sync()
+        pool.assert_converged()
+        assert titles("b") == {"3 stars", "5 stars"}
+        Note.objects.using("a").filter(stars=5).update(stars=0)
+        pool.sync()
+        pool.assert_converged()
+        assert titles("b") == {"3 stars"}
+        Note.objects.using("b").filter(stars=3).update(body="text")
+        with pytest.raises(AssertionError, match="b has changes that were not sent yet"):
+            pool.assert_converged()
+        for alias in pool.aliases:
+            pool.declare(alias, Note, where={"stars__gte": 1})
+        pool.sync()
+        pool.assert_converged()
+        assert titles("b") == {"1 stars", "3 stars"}
+
+
 def test_the_clock_says_which_edit_is_the_later(third: str) -> None:
     with LocalPool("a", third, models=[Note]) as pool:
         note = Note.objects.using("a").create(title="x")

@@ -1,0 +1,1 @@
+"""What an application writes, by chance: for random histories of databases. One subject a module, ``write`` in each."""
