@@ -20,7 +20,7 @@ from p2p_replication.storage.retry import retry_parked
 from p2p_replication.storage.subsets import Subset
 
 #: With more parked rows than this, those that wait for each other come in by the next regular retry.
-MAX_RETRIED = 1_000
+MAX_RETRIED = 200
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def apply_together(database: ReplicaDatabase, peer: str, deliveries: Sequence[De
     Returns None, and has applied nothing, if they are too long for that, if the database is against one of the rows,
     or the application has one locked: then each batch has to find its way alone. Raises as ``apply_changes`` does.
     """
-    if sum(len(delivery.changes.rows.keys) for delivery in deliveries) > 2 * TOGETHER_ROWS:
+    if sum(len(delivery.changes.rows.keys) for delivery in deliveries) > TOGETHER_ROWS:
         return None
     try:
         with database.writing():

@@ -7,18 +7,23 @@ equal, come to rest, and refer to nothing that is not there.
 
 from __future__ import annotations
 
+import itertools
 import random
+import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
+import uuid_utils.compat
 from django.db import IntegrityError, connections, transaction
 from django.db.models import ProtectedError, RestrictedError
 
 from p2p_replication.models import LedgerEntry
+from p2p_replication.storage import replica_database
 from p2p_replication.testing import LocalPool
 from tests.testapp.models import SPARE_DESK, Desk, Note, Tally
 from tests.workloads import deletes, fields, filtered, links, local_keys, merges, parcels, unique_values
@@ -65,10 +70,30 @@ def schema_of(seed: int) -> Schema:
 def run_seed(seed: int, history: list[str] | None = None) -> str:
     """Play one history; return what is wrong in the end, or an empty text. ``history`` gets what happened."""
     try:
-        History(seed, history).run()
+        with always_the_same(seed):
+            History(seed, history).run()
     except AssertionError as fault:
         return str(fault) or repr(fault)
     return ""
+
+
+@contextmanager
+def always_the_same(seed: int) -> Iterator[None]:
+    """Draw keys and origins from the seed."""
+    drawn, count = random.Random(f"keys of {seed}"), itertools.count(1)
+
+    def uuid7() -> uuid.UUID:
+        # One above the other, as those of one process are.
+        return uuid.UUID(int=next(count) << 80 | 7 << 76 | 2 << 62 | drawn.getrandbits(60))
+
+    def new_start() -> str:
+        return f"{next(count):06x}{drawn.getrandbits(40):010x}"
+
+    with (
+        mock.patch.object(uuid_utils.compat, "uuid7", uuid7),
+        mock.patch.object(replica_database, "new_start", new_start),
+    ):
+        yield
 
 
 class History:
@@ -157,6 +182,8 @@ class History:
             assert not broken, f"{alias} refers to what is not there: {broken}"
         wrong = {key: (now, self.visits[key]) for key, now in visits(equal[0]).items() if now != self.visits[key]}
         assert not wrong, f"visits that are not what was added, by tally: {wrong}"
+        for alias in equal:
+            self.note(f"{alias} has {[model.objects.using(alias).count() for model in self.models]}")
         faults = [error for error in pool.errors if "broke the protocol" in error or "internal" in error]
         assert not faults, faults
 
