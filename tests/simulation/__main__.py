@@ -22,7 +22,7 @@ from tests.memory_folder import MEMORY
 from tests.simulation import scenarios
 
 SEEDS = 2000
-SCHEMA_SEEDS = 132
+SCHEMA_SEEDS = 144
 PROCESSES = 2
 #: Seeds that a process is given at a time.
 CHUNK = 20

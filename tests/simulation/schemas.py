@@ -26,7 +26,7 @@ from p2p_replication.models import LedgerEntry
 from p2p_replication.storage import replica_database
 from p2p_replication.testing import LocalPool
 from tests.testapp.models import SPARE_DESK, Desk, Note, Tally
-from tests.workloads import deletes, fields, filtered, links, local_keys, merges, parcels, unique_values
+from tests.workloads import deletes, fields, filtered, links, local_keys, merges, natural_keys, parcels, unique_values
 
 STEPS = 70
 
@@ -55,6 +55,7 @@ SCHEMAS = (
     Schema("many-to-many and inheritance", [links]),
     Schema("local keys", [local_keys]),
     Schema("local keys that clash", [parcels]),
+    Schema("natural keys", [natural_keys]),
     Schema("declared merges", [merges], replicas=4),
     Schema("a filter", [filtered], options={"where": filtered.WHERE}),
     Schema("one replica only reads", [fields, unique_values], of_last={"push": None}, last_writes=False),
@@ -167,6 +168,9 @@ class History:
         """Peace: everybody reaches everybody, and all are equal and at rest."""
         pool = self.pool
         pool.heal()
+        for workload, alias in itertools.product(self.schema.workloads, self.aliases):
+            if hasattr(workload, "settle"):
+                workload.settle(alias)
         pool.sync()
         equal = self.aliases
         if self.schema.of_last is not None and self.schema.last_writes:

@@ -8,7 +8,7 @@ from tests.simulation.__main__ import histories
 from tests.simulation.scenarios import run_seed
 
 SEEDS = 153
-SCHEMA_SEEDS = 11
+SCHEMA_SEEDS = 12
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
