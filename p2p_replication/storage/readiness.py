@@ -37,15 +37,13 @@ def why_unready(connection: BaseDatabaseWrapper, present: Sequence[Options]) -> 
 
 
 def _why_no_key(connection: BaseDatabaseWrapper, key: models.Field[Any, Any]) -> str:
-    table, column = key.model._meta.db_table, vendor_of(connection).stored_name(str(key.column))
-    with connection.cursor() as cursor:
-        described = {d.name: d for d in connection.introspection.get_table_description(cursor, table)}
-        if column not in described:
-            return f"its key {key.name} has no column in the database yet"
-        constraints = connection.introspection.get_constraints(cursor, table)
-    if described[column].null_ok:
+    vendor = vendor_of(connection)
+    table, column = key.model._meta.db_table, vendor.stored_name(str(key.column))
+    if column not in vendor.columns(connection, table):
+        return f"its key {key.name} has no column in the database yet"
+    if vendor.may_be_null(connection, table, column):
         return f"its key {key.name} may be null in the database"
-    if not any(c["unique"] and c["columns"] == [column] for c in constraints.values()):
+    if not vendor.is_unique(connection, table, column):
         return f"its key {key.name} is not unique in the database"
     return ""
 

@@ -173,6 +173,7 @@ async def test_a_pull_modifier_changes_what_is_stored_here_only(live: Live) -> N
     assert (await note(a, pk=row.pk)).title == "loud"
 
 
+@pytest.mark.on("sqlite")
 @pytest.mark.parametrize("direction", ["push", "pull"])
 @pytest.mark.parametrize(
     ("modifier", "text"),

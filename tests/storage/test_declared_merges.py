@@ -37,7 +37,7 @@ def equal(*replicas: StorageReplica) -> Tally:
     for replica in replicas:
         assert replica.canonical(*TALLY) == first.canonical(*TALLY)
         assert replica.parked() == 0
-        assert not install(replica.alias, because="test")[TALLY[0]].total
+        assert not install(replica.alias, TALLY, because="test")[TALLY[0]].total
         assert not replica.post().entries
     return Tally.objects.using(first.alias).get()
 

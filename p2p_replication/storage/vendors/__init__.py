@@ -78,6 +78,12 @@ class Vendor(Protocol):
     def columns(self, connection: BaseDatabaseWrapper, table: str) -> list[str]:
         """Return the columns that a table (or view) has and that can be written."""
 
+    def may_be_null(self, connection: BaseDatabaseWrapper, table: str, column: str) -> bool:
+        """Tell whether a column takes null."""
+
+    def is_unique(self, connection: BaseDatabaseWrapper, table: str, column: str) -> bool:
+        """Tell whether no two rows can have the same value in a column, by an index of its own over all rows."""
+
     def cast_of(self, connection: BaseDatabaseWrapper, table: str, column: str) -> str:
         """Return the SQL type that makes of a value what the column makes of it; nothing if it keeps values as is."""
 

@@ -107,6 +107,24 @@ class PostgreSQL:
             )
             return [record[0] for record in cursor.fetchall()]
 
+    def may_be_null(self, connection: BaseDatabaseWrapper, table: str, column: str) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT NOT attnotnull FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s",
+                [connection.ops.quote_name(table), column],
+            )
+            return bool(cursor.fetchone()[0])
+
+    def is_unique(self, connection: BaseDatabaseWrapper, table: str, column: str) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT EXISTS (SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
+                "AND a.attnum = i.indkey[0] WHERE i.indrelid = to_regclass(%s) AND a.attname = %s AND i.indisunique "
+                "AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL)",
+                [connection.ops.quote_name(table), column],
+            )
+            return bool(cursor.fetchone()[0])
+
     def cast_of(self, connection: BaseDatabaseWrapper, table: str, column: str) -> str:
         with connection.cursor() as cursor:
             cursor.execute(

@@ -87,6 +87,22 @@ class SQLite:
             cursor.execute(f"PRAGMA table_xinfo({connection.ops.quote_name(table)})")
             return [record[1] for record in cursor.fetchall() if not record[6]]
 
+    def may_be_null(self, connection: BaseDatabaseWrapper, table: str, column: str) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA table_xinfo({connection.ops.quote_name(table)})")
+            return any(record[1] == column and not record[3] for record in cursor.fetchall())
+
+    def is_unique(self, connection: BaseDatabaseWrapper, table: str, column: str) -> bool:
+        quote = connection.ops.quote_name
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA index_list({quote(table)})")
+            for _, index, unique, _, partial in cursor.fetchall():
+                if unique and not partial:
+                    cursor.execute(f"PRAGMA index_info({quote(index)})")
+                    if [record[2] for record in cursor.fetchall()] == [column]:
+                        return True
+        return False
+
     def cast_of(self, connection: BaseDatabaseWrapper, table: str, column: str) -> str:
         with connection.cursor() as cursor:
             cursor.execute(f"PRAGMA table_xinfo({connection.ops.quote_name(table)})")
