@@ -56,6 +56,32 @@ def test_an_integer_key_is_an_error(isolated: None) -> None:
         assert "ReplicatedModel" in str(found[0].hint)
 
 
+def test_keys_that_are_not_compared_exactly_are_refused(isolated: None) -> None:
+    class ByName(models.Model):
+        name = models.CharField(max_length=10, primary_key=True, db_collation="NOCASE")
+
+        class Meta:
+            app_label = "testapp"
+
+    class BySlug(models.Model):
+        slug = models.SlugField(unique=True, db_collation="nocase")
+
+        class Meta:
+            app_label = "testapp"
+
+    class Exact(models.Model):
+        name = models.CharField(max_length=10, primary_key=True, db_collation="C")
+
+        class Meta:
+            app_label = "testapp"
+
+    assert ids(check(ByName)) == ["E010"]
+    (found,) = check(BySlug, key="slug")
+    assert found.id == "p2p_replication.E019"
+    assert "slug is the key and has the collation 'nocase'" in found.msg
+    assert check(Exact) == []
+
+
 def test_uuid_and_text_keys_are_silent(isolated: None) -> None:
     class ByCode(models.Model):
         code = models.CharField(max_length=10, primary_key=True)

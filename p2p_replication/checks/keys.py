@@ -16,11 +16,28 @@ from p2p_replication.storage.codecs import base_field, wire_type
 KEY_TYPES = {"uuid", "text"}
 #: Of which primary keys the database gives the next one by itself.
 NUMBERED = ("AutoField", "BigAutoField", "SmallAutoField")
+#: Collations under which two texts are equal only if they are the same; others may be so, too, but who knows.
+EXACT_COLLATIONS = ("BINARY", "C", "C.UTF-8", "C.UTF8", "POSIX", "UCS_BASIC")
 
 
 def check_key(options: Options) -> Iterator[CheckMessage]:
     """Yield what keeps a model's key from saying everywhere which row is meant."""
     yield from _named_key(options) if options.key else _primary_key(options)
+    yield from _collation(options)
+
+
+def _collation(options: Options) -> Iterator[CheckMessage]:
+    key = options.key_field
+    collation = getattr(key, "db_collation", None)
+    if collation and collation.upper() not in EXACT_COLLATIONS:
+        yield Error(
+            f"{options.label}: {key.name} is the key and has the collation {collation!r}, under which two different "
+            "keys may be equal: replicas would have different rows that are in each other's way.",
+            hint=f"Remove db_collation from {key.name} (keys are compared exactly), or choose an exact one such as "
+            "BINARY (SQLite) or C (PostgreSQL). A unique constraint over Lower(...) of it does what a collation did.",
+            obj=options.model,
+            id="p2p_replication.E019" if options.key else "p2p_replication.E010",
+        )
 
 
 def _primary_key(options: Options) -> Iterator[CheckMessage]:

@@ -33,10 +33,12 @@ def read_for_push(parts: Mapping[str, Part], peer: str, wishes: Mapping[str, int
 
 
 def apply_bundle(parts: Mapping[str, Part], peer: str, batches: Sequence[Changes]) -> list[Applied] | None:
-    """Apply a peer's batches in one transaction; None if each of them has to be applied alone.
+    """Apply a peer's batches in one transaction; None if each of them has to be applied alone, in slices.
 
-    Raises RemoteProtocolError.
+    That is so with a batch that more are to follow, as in a first sync. Raises RemoteProtocolError.
     """
+    if any(changes.claim is None for changes in batches):
+        return None
     asked = [parts[changes.model] for changes in batches]
     try:
         deliveries = [part.delivery(peer, changes) for part, changes in zip(asked, batches, strict=True)]

@@ -66,7 +66,9 @@ class LivePool:
 
     def __init__(self, setup: PoolSetup, thread: DatabaseThread) -> None:
         self.setup = setup
-        self.parts = dict(setup.parts)
+        self._ranks = ranks(setup.parts)
+        #: Parents first: in this order models are pulled and pushed.
+        self.parts = {label: setup.parts[label] for label in sorted(setup.parts, key=self._rank)}
         self.thread = thread
         self.database = database_of(self.parts)
         self.replicators: list[Replicator] = []
@@ -75,7 +77,6 @@ class LivePool:
         self._halted = "starting"
         self.ended_traffic: Counter[str] = Counter()
         self._public_key = identity.public_key(self.database.secret_key)
-        self._ranks = ranks(self.parts)
         self._schedule = PullSchedule()
         self._pump_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -265,7 +266,7 @@ class LivePool:
     def ask_everybody(self) -> None:
         """Pull every model from every peer, whatever they have announced."""
         for replicator in self.replicators:
-            for label in replicator.session.links if replicator.is_open else ():
+            for label in replicator.pulled_models if replicator.is_open else ():
                 self._schedule.want(replicator, label, self._rank(label), time.monotonic(), initial=True, direct=True)
         self._pump_soon()
 
@@ -299,7 +300,7 @@ class LivePool:
     def _is_wanted(self, replicator: Replicator, model: str, initial: bool) -> bool:
         """Tell whether a pull is still to be made; if not, it is done."""
         link = replicator.session.links.get(model)
-        if link is not None and replicator.is_open and (initial or link.lacks_announced()):
+        if link is not None and link.takes and replicator.is_open and (initial or link.lacks_announced()):
             return True
         if link is not None:
             link.wanted = False

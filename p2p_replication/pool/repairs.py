@@ -65,4 +65,5 @@ class PoolRepairs:
             for replicator in self._pool.replicators
             if replicator.is_open
             for label, link in replicator.session.links.items()
+            if link.takes
         }

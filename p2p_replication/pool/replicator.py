@@ -65,6 +65,11 @@ class Replicator:
     def is_open(self) -> bool:
         return self.session.phase is Phase.OPEN
 
+    @property
+    def pulled_models(self) -> list[str]:
+        """The models of which rows come from this peer."""
+        return [label for label, link in self.session.links.items() if link.takes]
+
     async def run(self) -> None:
         """Replicate until the session is over, then close the connection. Raises what went wrong on this side."""
         pumps = [
@@ -201,13 +206,11 @@ class Replicator:
 
     async def _apply(self, effect: fx.ApplyChanges) -> None:
         try:
-            if len(effect.batches) > 1:
-                parts = self.pool.parts
-                together = await self.pool.thread.run(apply_bundle, parts, self.peer_id, effect.batches)
-                if together is not None:
-                    for changes, applied in zip(effect.batches, together, strict=True):
-                        self._applied(changes, applied)
-                    return
+            together = await self.pool.thread.run(apply_bundle, self.pool.parts, self.peer_id, effect.batches)
+            if together is not None:
+                for changes, applied in zip(effect.batches, together, strict=True):
+                    self._applied(changes, applied)
+                return
             for changes in effect.batches:
                 await self._apply_alone(changes)
         except RemoteProtocolError as error:

@@ -57,7 +57,8 @@ class PullSchedule:
         if not due:
             return None
         peer = min(due, key=lambda wish: (not wish.initial, wish.order)).peer
-        wishes = sorted((wish for wish in due if wish.peer == peer), key=lambda wish: wish.order)
+        # What is not due yet goes along: it may be of one transaction with what is.
+        wishes = sorted((wish for wish in self._wishes.values() if wish.peer == peer), key=lambda wish: wish.order)
         for wish in wishes:
             self._active.add((peer, wish.model))
             del self._wishes[peer, wish.model]

@@ -50,6 +50,8 @@ class Session(Sending):
         #: Models to ask for once the last STATE of its moment is here; batches to apply with the ones that follow.
         self._wanting: list[str] = []
         self._gathered: list[Changes] = []
+        #: Since when, as ``tick`` has seen, something waits for what is to follow it.
+        self._waits_since: float | None = None
         #: What came before we decided to let the peer in, with its unpacked size.
         self._early: list[tuple[Message, int]] = []
         super().__init__(config, now)
@@ -148,7 +150,15 @@ class Session(Sending):
             return
         if self.phase is Phase.OPEN:
             self._announce([link for link in self.links.values() if link.announce_pending])
-            # What was to follow may have been lost with a model that was refused.
+            self._give_up_waiting(now)
+
+    def _give_up_waiting(self, now: float) -> None:
+        """Go on without what was said to follow: a correct peer sends it, but nothing must wait for ever."""
+        if not (self._wanting or self._gathered or self._request_follows):
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = now
+        elif now - self._waits_since >= self.config.timeout:
             self._request_follows = False
             self._serve_more()
             self._want_all()
@@ -212,6 +222,8 @@ class Session(Sending):
     def _on_state(self, state: State) -> None:
         link = self.links.get(state.model)
         if link is None:
+            if not state.more:
+                self._want_all()
             return
         check_vector(state.vector)
         self._wanting.append(state.model)
@@ -227,14 +239,17 @@ class Session(Sending):
     def _want_all(self) -> None:
         """Ask for the models of which the peer has said that it has more."""
         wanting, self._wanting = self._wanting, []
+        self._waits_since = None
         for model in wanting:
             link = self.links.get(model)
             if link is not None and link.lacks_announced() and not link.applying:
                 self._want(model)
 
     def _on_request(self, request: Request) -> None:
+        self._request_follows, self._waits_since = request.more, None
         link = self.links.get(request.model)
         if link is None:
+            self._serve_more()
             return
         if not link.gives:
             raise RemoteProtocolError(f"a REQUEST for {link.label}, of which no rows go that way")
@@ -252,7 +267,6 @@ class Session(Sending):
         link.told = {}
         link.push_refused = False
         self._serves += 1
-        self._request_follows = request.more
         link.serve = Serve(
             self._serves, request.round, dict(request.vector), request.cursor_start, request.cursor_seq,
             request.batch_size, cursor_snapshot=request.cursor_snapshot,
@@ -286,6 +300,7 @@ class Session(Sending):
 
     def _apply_gathered(self) -> None:
         batches, self._gathered = tuple(self._gathered), []
+        self._waits_since = None
         if batches:
             self._effects.append(fx.ApplyChanges(batches))
 

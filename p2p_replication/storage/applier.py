@@ -139,9 +139,12 @@ def _apply_slices(
 
 def _key(stream: StreamStore, row: ChangedRow) -> str:
     try:
-        return stream.table.key_from_wire(row.key)
+        key = stream.table.key_from_wire(row.key)
     except ValueError as error:
         raise RemoteProtocolError(str(error)) from error
+    if "\0" in key:
+        raise RemoteProtocolError(f"a key of {stream.label} with a NUL: {key!r}")
+    return key
 
 
 def _check_merge_states(stream: StreamStore, rows: Sequence[tuple[str, ChangedRow]]) -> None:

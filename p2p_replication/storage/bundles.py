@@ -5,6 +5,7 @@ The sender has read them from one snapshot, in which each of its application's t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,8 @@ from p2p_replication.storage.applier import REFUSALS, Applied, apply_changes, is
 from p2p_replication.storage.changes import TOGETHER_ROWS
 from p2p_replication.storage.ledger import chunks
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
-from p2p_replication.storage.retry import retry_parked
+from p2p_replication.storage.retry import retry_rows
 from p2p_replication.storage.subsets import Subset
-
-#: With more parked rows than this, those that wait for each other come in by the next regular retry.
-MAX_RETRIED = 200
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,10 @@ def apply_together(database: ReplicaDatabase, peer: str, deliveries: Sequence[De
     Returns None, and has applied nothing, if they are too long for that, if the database is against one of the rows,
     or the application has one locked: then each batch has to find its way alone. Raises as ``apply_changes`` does.
     """
-    if sum(len(delivery.changes.rows.keys) for delivery in deliveries) > TOGETHER_ROWS:
+    count = sum(len(delivery.changes.rows.keys) for delivery in deliveries)
+    if count > TOGETHER_ROWS:
         return None
+    began = time.monotonic()
     try:
         with database.writing():
             applied = [
@@ -51,7 +51,8 @@ def apply_together(database: ReplicaDatabase, peer: str, deliveries: Sequence[De
             ]
             if any(outcome.parked for outcome in applied):
                 _settle(database, deliveries, applied)
-            return applied
+        database.budget.measured(count, time.monotonic() - began)
+        return applied
     except REFUSALS:
         return None
     except OperationalError as error:
@@ -62,10 +63,9 @@ def apply_together(database: ReplicaDatabase, peer: str, deliveries: Sequence[De
 
 def _settle(database: ReplicaDatabase, deliveries: Sequence[Delivery], applied: Sequence[Applied]) -> None:
     """Let in what had to wait for a later batch of the bundle: rows of a cycle, parents whose children go as well."""
-    if LedgerEntry.objects.using(database.alias).filter(status=EntryStatus.PARKED).count() > MAX_RETRIED:
-        return
-    retry_parked(database)
-    for delivery, outcome in zip(deliveries, applied, strict=True):
+    both = list(zip(deliveries, applied, strict=True))
+    retry_rows(database, [(delivery.stream.id, key) for delivery, outcome in both for key in outcome.parked])
+    for delivery, outcome in both:
         entries = LedgerEntry.objects.using(database.alias).filter(stream=delivery.stream.id, status=EntryStatus.PARKED)
         still = {
             key

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from p2p_replication.exceptions import RowTooLarge
 from p2p_replication.models.ledger import EntryStatus, Stream
 from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, pack_rows
+from p2p_replication.storage.clean_snapshots import Dirty, read_clean
 from p2p_replication.storage.ledger import COLUMNS, TABLE, Entry
-from p2p_replication.storage.posting import log_is_waiting, pending_keys, post_all
+from p2p_replication.storage.posting import log_is_waiting, pending_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.subsets import EVERYTHING, Share, Subset, mark_shared, unmarked
 from p2p_replication.storage.vectors import check_own_counter, vector_of
@@ -29,12 +29,6 @@ SCAN_ROWS = 5_000
 PUSH_ROWS = 250
 #: Rows of several models that travel, and are applied, together.
 TOGETHER_ROWS = 500
-#: How often a snapshot is taken anew because the application wrote one of its rows meanwhile.
-CLEAN_TRIES = 3
-
-
-class _Dirty(Exception):
-    """A row of the snapshot has a write that is not posted yet."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +84,7 @@ def read_pulls(database: ReplicaDatabase, wishes: Sequence[PullWish]) -> list[Re
     declaration is no longer about its wish's subset.
     """
     starts = [_start_of(database, wish) for wish in wishes]
-    for attempt in range(CLEAN_TRIES + 1):
-        post_all(database)
-        with contextlib.suppress(_Dirty), database.snapshot():
-            found = _read_pulls(database, wishes, starts, cut_before_dirty=attempt == CLEAN_TRIES)
-            break
+    found = read_clean(database, lambda at_last: _read_pulls(database, wishes, starts, cut_before_dirty=at_last))
     for wish, (_, entering) in zip(wishes, found, strict=False):
         mark_shared(database, wish.stream, wish.subset, entering)
     return [batch for batch, _ in found]
@@ -121,37 +111,62 @@ def _read_pulls(
     database: ReplicaDatabase, wishes: Sequence[PullWish], starts: Sequence[_Start], *, cut_before_dirty: bool
 ) -> list[tuple[ReadBatch, list[str]]]:
     found: list[tuple[ReadBatch, list[str]]] = []
-    left = TOGETHER_ROWS
+    rows, size = TOGETHER_ROWS, BATCH_BYTES
     for wish, start in zip(wishes, starts, strict=True):
         limit = wish.batch_size or BATCH_ROWS
-        batch, entering = _read(
-            database, wish, start, min(limit, left) if found else limit, cut_before_dirty=cut_before_dirty
-        )
-        found.append((batch, entering))
-        left -= batch.count
-        if batch.vector is None or left <= 0:
+        reading = _Reading(min(limit, rows) if found else limit, size, at_least_one=not found)
+        batch = _read(database, wish, start, reading, cut_before_dirty=cut_before_dirty)
+        if found and batch.vector is None and not batch.count:
+            break  # There was no room for any.
+        found.append((batch, reading.entering))
+        rows -= batch.count
+        size -= reading.size
+        if batch.vector is None or rows <= 0 or size <= 0:
             break
     return found
 
 
+@dataclass
+class _Reading:
+    """What a batch may have, and what was read for it.
+
+    Attributes:
+        entering: keys of the rows that the subset's peers have not had before.
+    """
+
+    limit: int
+    room: int
+    at_least_one: bool
+    rows: list[ChangedRow] = field(default_factory=list)
+    entering: list[str] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.rows) >= self.limit or self.size >= self.room
+
+    def has_room(self, size: int) -> bool:
+        """Tell whether one more row fits."""
+        if not self.rows and self.at_least_one:
+            return True
+        return self.size + size <= (MAX_ROW_BYTES if self.at_least_one else self.room)
+
+
 def _read(
-    database: ReplicaDatabase, wish: PullWish, start: _Start, limit: int, *, cut_before_dirty: bool
-) -> tuple[ReadBatch, list[str]]:
-    """Read a batch; return with it the keys of the rows that the subset's peers have not had before."""
+    database: ReplicaDatabase, wish: PullWish, start: _Start, reading: _Reading, *, cut_before_dirty: bool
+) -> ReadBatch:
     stream, subset = wish.stream, wish.subset
     dirty = pending_keys(database, stream) if log_is_waiting(database) else set()
-    rows: list[ChangedRow] = []
-    entering: list[str] = []
-    position, size, scanned = start.after, 0, 0
+    position, scanned = start.after, 0
     at_end = False
-    while not at_end and len(rows) < limit and size < BATCH_BYTES and scanned < SCAN_ROWS:
-        page = min(limit, SCAN_ROWS - scanned)
+    while not at_end and not reading.is_full and scanned < SCAN_ROWS:
+        page = min(reading.limit, SCAN_ROWS - scanned)
         records = _select(database, stream, "l.seq > %s", [position], page)
         scanned += len(records)
         at_end = len(records) < page
         for record in records:
             entry = Entry.load(record[: len(COLUMNS)])
-            if len(rows) >= limit or size >= BATCH_BYTES:
+            if reading.is_full:
                 at_end = False
                 break
             if not _lacks(database, wish.vector, entry):
@@ -159,8 +174,8 @@ def _read(
                 continue
             if entry.key in dirty:
                 if not cut_before_dirty:
-                    raise _Dirty
-                return _batch(database, stream, start, position, rows, None, None), entering
+                    raise Dirty
+                return _batch(database, stream, start, position, reading.rows, None, None)
             raw = record[len(COLUMNS) :]
             if entry.status == EntryStatus.PRESENT and raw[0] is None:
                 position = entry.seq  # Gone without a trace in the log: reconciliation will post its deletion.
@@ -170,19 +185,19 @@ def _read(
                 position = entry.seq
                 continue
             row_size = _size(stream, row)
-            if rows and size + row_size > MAX_ROW_BYTES:
+            if not reading.has_room(row_size):
                 at_end = False
                 break
-            rows.append(row)
-            entering += unmarked(subset, [entry])
-            size += row_size
+            reading.rows.append(row)
+            reading.entering += unmarked(subset, [entry])
+            reading.size += row_size
             position = entry.seq
     claim = None
     if at_end:
         # Rows that wait in the log have no dot yet: the vector does not speak of them.
         claim = vector_of(database, stream, wish.declaration, subset)
     rest = _count(database, stream, position) if start.first else None
-    return _batch(database, stream, start, position, rows, claim, rest), entering
+    return _batch(database, stream, start, position, reading.rows, claim, rest)
 
 
 def read_push(
@@ -202,26 +217,33 @@ def read_pushes(database: ReplicaDatabase, wishes: Sequence[PushWish]) -> list[P
 
     If there are too many, of one model or together, ``rows`` of that model's batch, or of all, is None.
     """
-    for _ in range(CLEAN_TRIES):
-        post_all(database)
-        found: list[tuple[PushBatch, list[str]]] = []
-        with contextlib.suppress(_Dirty), database.snapshot():
-            own = dict(Stream.objects.using(database.alias).values_list("pk", "own_vector"))
-            for wish in wishes:
-                push_to = own.get(wish.stream.id, {}).get(database.start, 0)
-                found.append(_read_push(database, wish, max(push_to, wish.push_from)))
-        if len(found) < len(wishes):
-            continue
-        if sum(batch.count for batch, _ in found) > max(TOGETHER_ROWS, *(wish.limit for wish in wishes)):
-            break
-        for wish, (batch, entering) in zip(wishes, found, strict=True):
-            if batch.rows is not None:
-                mark_shared(database, wish.stream, wish.subset, entering)
-        return [batch for batch, _ in found]
-    return [PushBatch(wish.push_from, wish.push_from, database.start, None, 0) for wish in wishes]
+    none = [PushBatch(wish.push_from, wish.push_from, database.start, None, 0) for wish in wishes]
+
+    def read(at_last: bool) -> list[tuple[PushBatch, list[str], int]]:
+        own = dict(Stream.objects.using(database.alias).values_list("pk", "own_vector"))
+        last = [own.get(wish.stream.id, {}).get(database.start, 0) for wish in wishes]
+        try:
+            return [
+                _read_push(database, wish, max(push_to, wish.push_from))
+                for wish, push_to in zip(wishes, last, strict=True)
+            ]
+        except Dirty:
+            if at_last:
+                return []  # Far too much has been written.
+            raise
+
+    found = read_clean(database, read)
+    count, size = sum(batch.count for batch, _, _ in found), sum(size for _, _, size in found)
+    if not found or size > BATCH_BYTES or count > max(TOGETHER_ROWS, *(wish.limit for wish in wishes)):
+        return none
+    for wish, (batch, entering, _) in zip(wishes, found, strict=True):
+        if batch.rows is not None:
+            mark_shared(database, wish.stream, wish.subset, entering)
+    return [batch for batch, _, _ in found]
 
 
-def _read_push(database: ReplicaDatabase, wish: PushWish, push_to: int) -> tuple[PushBatch, list[str]]:
+def _read_push(database: ReplicaDatabase, wish: PushWish, push_to: int) -> tuple[PushBatch, list[str], int]:
+    """Return a batch, the keys of its rows that the subset's peers have not had before, and its size."""
     stream, subset = wish.stream, wish.subset
     floor = max(wish.push_from, database.first_sequence)
     rows: list[ChangedRow] = []
@@ -229,24 +251,25 @@ def _read_push(database: ReplicaDatabase, wish: PushWish, push_to: int) -> tuple
     records: Sequence[tuple[Any, ...]] = ()
     if push_to > floor:
         records = _select(database, stream, "l.seq > %s AND l.own_counter > %s", [floor, floor], wish.limit + 1)
-    too_many = PushBatch(wish.push_from, wish.push_from, database.start, None, 0), entering
+    too_many = PushBatch(wish.push_from, wish.push_from, database.start, None, 0), entering, 0
     if len(records) > wish.limit:
         return too_many
     dirty = pending_keys(database, stream) if records and log_is_waiting(database) else set()
     for record in records:
         entry, raw = Entry.load(record[: len(COLUMNS)]), record[len(COLUMNS) :]
         if entry.key in dirty:
-            raise _Dirty
+            raise Dirty
         if entry.status == EntryStatus.PRESENT and raw[0] is None:
             continue
         row = _changed_row(database, stream, subset, entry, raw)
         if row is not None:
             rows.append(row)
             entering += unmarked(subset, [entry])
-    if sum(_size(stream, row) for row in rows) > BATCH_BYTES:
+    size = sum(_size(stream, row) for row in rows)
+    if size > BATCH_BYTES:
         return too_many
     packed = pack_rows(_field_names(stream, rows), rows)
-    return PushBatch(wish.push_from, push_to, database.start, packed, len(rows)), entering
+    return PushBatch(wish.push_from, push_to, database.start, packed, len(rows)), entering, size
 
 
 def _select(

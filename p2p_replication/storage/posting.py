@@ -148,8 +148,9 @@ def post_entries(database: ReplicaDatabase, entries: Sequence[LogEntry]) -> Post
     posted = Posted(entries=len(entries))
     by_stream: dict[int, dict[str, list[LogEntry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
-        if type(entry.key) is not str:
-            logger.error("a row of stream %s can't replicate, as its key is no UTF-8 text: %r", entry.stream, entry.key)
+        if type(entry.key) is not str or "\0" in entry.key:
+            why = "its key is no text that every database takes (UTF-8, without NUL)"
+            logger.error("a row of stream %s can't replicate, as %s: %r", entry.stream, why, entry.key)
             continue
         by_stream[entry.stream][entry.key].append(entry)
     for number, by_key in by_stream.items():

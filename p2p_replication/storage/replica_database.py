@@ -176,8 +176,11 @@ class ReplicaDatabase:
         return connections[self.alias]
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, *, frozen: bool = False) -> Iterator[None]:
         """One write transaction within the write budget; inside another one a part of it, which may fail alone.
+
+        Args:
+            frozen: others' commits are not seen from its begin on; writing what they wrote fails as busy.
 
         Raises StaleReplica as ``check_identity`` does.
         """
@@ -189,7 +192,7 @@ class ReplicaDatabase:
         self._writing = True
         try:
             with self.budget.writing(), transaction.atomic(using=self.alias):
-                self.vendor.begin_writing(self.connection)
+                self.vendor.begin_writing(self.connection, frozen=frozen)
                 self._check_history()
                 yield
                 self.vendor.end_writing(self.connection)

@@ -42,6 +42,11 @@ def retry_parked(database: ReplicaDatabase) -> int:
     return ended + settle_clashes(database) if refusals or clashing.exists() else ended
 
 
+def retry_rows(database: ReplicaDatabase, rows: Sequence[tuple[int, str]]) -> int:
+    """Try some parked entries again, by stream and key, together; return how many are parked no more."""
+    return _retry(database, rows, [], swapping=False)
+
+
 def _page(database: ReplicaDatabase, after: int, refused: bool) -> list[tuple[int, int, str]]:
     """Return ``(id, stream, key)`` of entries that wait for something, or of those that the database refused."""
     entries = LedgerEntry.objects.using(database.alias).filter(

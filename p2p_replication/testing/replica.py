@@ -122,6 +122,7 @@ class LocalReplica:
         for declaration in self.pool.declarations.filter(model__in=list(self.database.streams)):
             self.parts[declaration.model] = part_of(declaration, self.database)
         self._ranks = ranks(self.parts)
+        self.parts = {label: self.parts[label] for label in sorted(self.parts, key=self._ranks.__getitem__)}
 
     def post(self) -> bool:
         """Post what was written since the last call, at the time that the clock shows; tell whether there was any."""
@@ -132,7 +133,7 @@ class LocalReplica:
     def apply(self, peer: str, batches: Sequence[Changes]) -> list[tuple[Changes, Applied]]:
         """Apply a peer's batches; return the outcome of each."""
         try:
-            together = apply_bundle(self.parts, peer, batches) if len(batches) > 1 else None
+            together = apply_bundle(self.parts, peer, batches)
             applied = together or [self.parts[changes.model].apply(peer, changes) for changes in batches]
             return list(zip(batches, applied, strict=True))
         finally:

@@ -12,7 +12,7 @@ import p2p_replication
 from p2p_replication.exceptions import NotInSync
 from p2p_replication.models import Pool, PoolHandle
 from p2p_replication.transport.memory import MemoryHub
-from tests.live_replicas import TOPIC, LiveReplica, linked, until
+from tests.live_replicas import TOPIC, LiveReplica, declare, linked, until
 from tests.testapp.models import Note, Shelf
 
 Live = Callable[..., LiveReplica]
@@ -87,6 +87,19 @@ async def test_rows_go_from_who_pushes_to_who_pulls(live: Live, mode_a: str, mod
         else:
             assert "takes no rows of testapp.Note, by its pull=None" in missing
     assert await a.errors() == await b.errors() == []
+
+
+async def test_asking_everybody_leaves_out_what_does_not_come_in_and_goes_on(live: Live) -> None:
+    """As before a repair: a model that is not taken must not count as being pulled."""
+    a, b = live("a"), live("b")
+    await a.do(declare, ("testapp.Shelf",), {})
+    await a.do(declare, ("testapp.Note",), {"pull": None})
+    await a.start(declared=False)
+    await b.start("testapp.Shelf", "testapp.Note")
+    await linked(a, b)
+    a.pool.ask_everybody()
+    await b.do(lambda: Shelf.objects.bulk_create([Shelf(name=f"s{i}") for i in range(300)]))
+    await until(lambda: a.do(lambda: Shelf.objects.count() == 300), "what is too much for a push is pulled")
 
 
 @pytest.mark.on("sqlite", "mixed")

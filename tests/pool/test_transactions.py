@@ -161,6 +161,21 @@ async def test_a_transaction_over_a_row_that_a_peer_edits_is_still_pushed_as_a_w
     assert seen.torn == []
 
 
+async def test_many_rows_of_one_model_arrive_as_a_whole(live: Live, watch: Callable[..., Watch]) -> None:
+    a, b = live("a"), live("b")
+    await a.start()
+    await b.start()
+    await linked(a, b)
+    await equal(a, b)
+    seen = watch(b)
+    seen.numbers, seen.whole = {"many"}, {(0, 0, 0), (0, 0, 240)}
+    assert b.supervisor is not None
+    b.supervisor.database.budget.measured(10, 1.0)  # A slow machine: slices would be short.
+    await a.do(Note.objects.bulk_create, [Note(title="many") for _ in range(240)])
+    await equal(a, b)
+    assert seen.torn == []
+
+
 async def test_a_transaction_that_is_too_long_arrives_all_the_same(live: Live) -> None:
     a, b = live("a"), live("b")
     await a.start()

@@ -162,13 +162,21 @@ class RawPeer:
 
     def read(self, count: int, *, vector: dict[str, int] | None = None, round: int = 1, size: int = 10) -> None:
         """Answer the ReadChanges that is wanted."""
-        batch = ReadBatch("us", 0, count, some_rows(count, size), count, vector)
+        batch = self.read_batch(count, vector, size)
         wishes = [wish for wish in self.session.pull_wishes() if wish.model == "m"]
         self.session.changes_read([replace(wish, round=round) for wish in wishes], [batch])
         self.look()
 
+    def read_batch(self, count: int, vector: dict[str, int] | None, size: int = 10) -> ReadBatch:
+        """Return a batch as it is read for a pull."""
+        return ReadBatch("us", 0, count, some_rows(count, size), count, vector)
+
+    def push_batch(self, push_from: int, push_to: int, rows: Rows | None) -> PushBatch:
+        """Return own changes as they are read for a push."""
+        return PushBatch(push_from, push_to, "us", rows, 0)
+
     def read_push(self, push_from: int, push_to: int, rows: Rows | None) -> None:
-        self.session.push_read({"m": PushBatch(push_from, push_to, "us", rows, 0)})
+        self.session.push_read({"m": self.push_batch(push_from, push_to, rows)})
         self.look()
 
     def applied(self, changes: Changes, vector: dict[str, int], *, taken: bool = True) -> None:

@@ -59,7 +59,7 @@ def test_first_pulls_come_before_others_and_parents_before_children():
     assert order == [("q", ["parent"]), ("p", ["news", "child"])]
 
 
-def test_a_peer_is_asked_for_all_that_is_due_at_once_and_others_wait_for_all_of_it():
+def test_a_peer_is_asked_for_all_at_once_and_others_wait_for_all_of_it():
     schedule = PullSchedule()
     want(schedule, "p", "child", 1, now=1.0, direct=True)
     want(schedule, "p", "parent", 0, now=1.0, direct=True)
@@ -67,8 +67,9 @@ def test_a_peer_is_asked_for_all_that_is_due_at_once_and_others_wait_for_all_of_
     want(schedule, "q", "child", 1, now=1.0, direct=True)
     pull = schedule.next(1.0)
     assert pull is not None
-    assert (pull.peer, list(pull.models)) == ("p", ["parent", "child"])
+    assert (pull.peer, list(pull.models)) == ("p", ["parent", "relayed", "child"])
     schedule.done("p", "parent")
+    schedule.done("p", "relayed")
     assert schedule.next(1.0) is None
     schedule.done("p", "child")
     assert schedule.next(1.0) == ("q", {"child": False})

@@ -161,8 +161,8 @@ class Applying:
 
 
 def apply_bundle(storage: StorageModel, batches: Sequence[Applying]) -> Work[list[tuple[Vector, bool]]]:
-    """Apply batches, in one transaction if there are several and none of their rows is refused."""
-    whole = len(batches) > 1 and not any(batch.is_refused for batch in batches)
+    """Apply batches, in one transaction if they are the last ones and none of their rows is refused."""
+    whole = not any(batch.changes.claim is None or batch.is_refused for batch in batches)
     outcomes = []
     for batch in batches:
         batch.whole = whole

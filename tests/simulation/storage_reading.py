@@ -33,14 +33,15 @@ def read_pulls(storage: StorageModel, pool: str, wishes: Sequence[PullWish]) -> 
     for wish in wishes:
         storage.check_own_counter(wish.model, wish.vector)
         starts.append(_start_of(storage, wish))
-    attempt = 0
-    while True:
+    for attempt in range(CLEAN_TRIES + 1):
         yield from storage.posting()
-        yield
+        if attempt < CLEAN_TRIES:
+            yield  # The last time it reads in the transaction that posts.
         try:
-            return _read_pulls(storage, pool, wishes, starts, cut=attempt == CLEAN_TRIES)
+            return _read_pulls(storage, pool, wishes, starts)
         except _Dirty:
-            attempt += 1
+            pass
+    raise AssertionError("nothing is dirty in the transaction that posts")
 
 
 def _start_of(storage: StorageModel, wish: PullWish) -> tuple[int, tuple[str, int] | None]:
@@ -52,14 +53,14 @@ def _start_of(storage: StorageModel, wish: PullWish) -> tuple[int, tuple[str, in
 
 def _read_pulls(
     storage: StorageModel, pool: str, wishes: Sequence[PullWish],
-    starts: Sequence[tuple[int, tuple[str, int] | None]], *, cut: bool,
+    starts: Sequence[tuple[int, tuple[str, int] | None]],
 ) -> list[ReadBatch]:  # fmt: skip
     batches: list[ReadBatch] = []
     left = TOGETHER_ROWS
     for wish, (after, continues) in zip(wishes, starts, strict=True):
         limit = wish.batch_size or BATCH_ROWS
         limit = min(limit, left) if batches else limit
-        rows, to_seq, at_end = _read(storage, pool, wish.model, wish.vector, after, limit, cut=cut)
+        rows, to_seq, at_end = _read(storage, wish.model, wish.vector, after, limit)
         storage.rows_read += len(rows)
         claim = storage.vector(pool, wish.model) if at_end else None
         rest = sum(entry.seq > to_seq for entry in storage.streams[wish.model].entries.values())
@@ -74,12 +75,9 @@ def _read_pulls(
 
 
 def _read(
-    storage: StorageModel, pool: str, label: str, vector: Mapping[str, int], after: int, limit: int, *, cut: bool
+    storage: StorageModel, label: str, vector: Mapping[str, int], after: int, limit: int
 ) -> tuple[list[tuple[str, Entry]], int, bool]:
-    """Return the rows of a batch, the ``seq`` up to which it reaches, and whether that is the end.
-
-    ``cut``: end the batch before a row that is not posted, instead of giving up.
-    """
+    """Return the rows of a batch, the ``seq`` up to which it reaches, and whether that is the end."""
     dirty = storage.pending_keys(label)
     entries = in_order(storage, label, after)
     rows: list[tuple[str, Entry]] = []
@@ -89,9 +87,7 @@ def _read(
             return rows, position, False
         if not covers(vector, entry.dots):
             if key in dirty:
-                if not cut:
-                    raise _Dirty
-                return rows, position, False
+                raise _Dirty
             rows.append((key, entry))
         position = entry.seq
     return rows, position, True
@@ -100,9 +96,10 @@ def _read(
 def read_pushes(storage: StorageModel, wishes: Mapping[str, int]) -> Work[dict[str, PushBatch]]:
     """Read own changes in their present state, by model above the given counter: all of them, or none if they are too
     many."""
-    for _ in range(CLEAN_TRIES):
+    for attempt in range(CLEAN_TRIES + 1):
         yield from storage.posting()
-        yield
+        if attempt < CLEAN_TRIES:
+            yield
         found = {}
         for label, push_from in wishes.items():
             floor = max(push_from, storage.content.starts[-1][1])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from django.db import IntegrityError, connections, transaction
 
 from p2p_replication.protocol.changes import unpack_rows
+from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.signals import rows_replicated
 from p2p_replication.storage import changes as reading
@@ -13,7 +15,8 @@ from p2p_replication.storage.bundles import Delivery, apply_together
 from p2p_replication.storage.changes import PullWish, PushWish, read_pulls, read_pushes
 from p2p_replication.storage.posting import post_keys
 from p2p_replication.storage.subsets import EVERYTHING
-from tests.testapp.models import Book, Note, Shelf
+from tests.storage.conftest import meet
+from tests.testapp.models import Book, Coin, Note, Shelf, Tag
 
 NOTE, SHELF, BOOK = "testapp.Note", "testapp.Shelf", "testapp.Book"
 
@@ -77,6 +80,56 @@ def test_a_pull_of_several_models_ends_with_the_first_that_is_too_long(replica, 
     assert (notes.count, notes.vector is None) == (4, True)
 
 
+def test_models_share_the_bytes_of_a_batch(replica, monkeypatch):
+    monkeypatch.setattr(reading, "BATCH_BYTES", 1_500)
+    a = replica("a")
+    Shelf.objects.using("a").create(name="x" * 40)
+    Tag.objects.using("a").create(name="x" * 40)
+    for _ in range(2):
+        Note.objects.using("a").create(title="n", body="y" * 650)
+    labels = (SHELF, "testapp.Tag", NOTE, BOOK)
+    wishes = [PullWish(a.stream(label), a.declarations[label], {}, None) for label in labels]
+    batches = read_pulls(a.database, wishes)
+    assert [(batch.count, batch.vector is None) for batch in batches] == [(1, False), (1, False), (1, True)]
+    a.post()
+    pushes = read_pushes(a.database, [PushWish(a.stream(label), 0) for label in labels])
+    assert [push.rows for push in pushes] == [None] * 4
+    (alone,) = read_pulls(a.database, wishes[2:3])
+    assert alone.count == 2
+
+
+def test_one_long_row_is_read_alone(replica, monkeypatch):
+    monkeypatch.setattr(reading, "BATCH_BYTES", 1_500)
+    a = replica("a")
+    Shelf.objects.using("a").create(name="s")
+    Note.objects.using("a").create(title="n", body="y" * 9_000)
+    wishes = [PullWish(a.stream(label), a.declarations[label], {}, None) for label in (SHELF, NOTE)]
+    (shelves,) = read_pulls(a.database, wishes)
+    assert shelves.vector is not None
+    (notes,) = read_pulls(a.database, wishes[1:])
+    assert notes.count == 1
+
+
+@pytest.mark.on("sqlite")
+def test_a_key_that_not_every_database_takes_stays_here_and_holds_up_nobody(replica, caplog):
+    a, b = replica("a"), replica("b")
+    Coin.objects.using("a").create(code="a\0b")
+    Coin.objects.using("a").create(code="fine")
+    a.post()
+    assert "without NUL" in caplog.text
+    b.pull(a, ("testapp.Coin",))
+    assert set(Coin.objects.using("b").values_list("code", flat=True)) == {"fine"}
+
+
+def test_a_key_with_a_nul_is_an_offence(replica):
+    a, b = replica("a"), replica("b")
+    Coin.objects.using("a").create(code="fine")
+    changes = a.push(b, "testapp.Coin", 0) if a.post() else None
+    forged = msgspec.structs.replace(changes, rows=msgspec.structs.replace(changes.rows, keys=["a\0b"]))
+    with pytest.raises(RemoteProtocolError, match="with a NUL"):
+        b.apply(a, forged)
+
+
 def test_a_bundle_is_applied_in_one_transaction(replica):
     a, b = replica("a"), replica("b")
     with transaction.atomic(using="a"):
@@ -100,6 +153,24 @@ def test_rows_whose_parents_come_later_in_the_bundle_are_let_in_by_it(replica):
     assert [outcome.parked for outcome in applied] == [{}, {}]
     assert b.parked() == 0
     assert b.rows() == a.rows()
+
+
+def test_deletes_of_parents_and_children_are_one_whatever_else_is_parked(replica):
+    a, b = replica("a"), replica("b")
+    shelves = [Shelf(name=str(i)) for i in range(20)]
+    Shelf.objects.using("a").bulk_create(shelves)
+    Book.objects.using("a").bulk_create([Book(title="b", shelf=shelf) for shelf in shelves])
+    Note.objects.using("a").bulk_create([Note(title="stays out") for _ in range(30)])
+    b.sql("CREATE UNIQUE INDEX one_title ON testapp_note ((1))")
+    meet(a, b)
+    assert b.parked() == 29
+    with transaction.atomic(using="a"):
+        Book.objects.using("a").all().delete()
+        Shelf.objects.using("a").all().delete()
+    applied = deliver(a, b)
+    assert [outcome.parked for outcome in applied] == [{}, {}, {}]
+    assert Shelf.objects.using("b").count() == Book.objects.using("b").count() == 0
+    assert b.parked() == 29
 
 
 def test_a_bundle_with_a_row_that_the_database_refuses_leaves_nothing(replica):

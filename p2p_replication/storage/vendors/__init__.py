@@ -36,8 +36,12 @@ class Vendor(Protocol):
     def prepare_reading(self, connection: BaseDatabaseWrapper) -> None:
         """Let a connection read whatever lies in the tables."""
 
-    def begin_writing(self, connection: BaseDatabaseWrapper) -> None:
-        """At the begin of a write transaction: nobody else posts or applies until it ends."""
+    def begin_writing(self, connection: BaseDatabaseWrapper, *, frozen: bool = False) -> None:
+        """At the begin of a write transaction: nobody else posts or applies until it ends.
+
+        Args:
+            frozen: all statements see one state, instead of the application's commits as they come.
+        """
 
     def end_writing(self, connection: BaseDatabaseWrapper) -> None:
         """Before the commit: constraints that wait for it are checked now, where the rows at fault are still known."""

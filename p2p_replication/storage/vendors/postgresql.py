@@ -24,7 +24,7 @@ MAX_VALUES = 30_000
 #: Whatever the project has set for its own connections. The application's commits have to be seen as they come, by each
 #: statement anew; posting must be durable before a dot leaves the house; a slow statement is no reason to give up.
 BEGIN_WRITING = (
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
+    "SET TRANSACTION ISOLATION LEVEL {}; SET LOCAL synchronous_commit = on; "
     f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LEDGER_LOCK_TIMEOUT}'; "
     f"SELECT pg_advisory_xact_lock({LEDGER_LOCK}); SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
 )
@@ -51,9 +51,9 @@ class PostgreSQL:
     def prepare_reading(self, connection: BaseDatabaseWrapper) -> None:
         """Its columns hold what their types allow."""
 
-    def begin_writing(self, connection: BaseDatabaseWrapper) -> None:
+    def begin_writing(self, connection: BaseDatabaseWrapper, *, frozen: bool = False) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(BEGIN_WRITING)
+            cursor.execute(BEGIN_WRITING.format("REPEATABLE READ" if frozen else "READ COMMITTED"))
 
     def end_writing(self, connection: BaseDatabaseWrapper) -> None:
         with connection.cursor() as cursor:

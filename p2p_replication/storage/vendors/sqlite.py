@@ -35,7 +35,7 @@ class SQLite:
     def prepare_reading(self, connection: BaseDatabaseWrapper) -> None:
         read_any_text(connection)
 
-    def begin_writing(self, connection: BaseDatabaseWrapper) -> None:
+    def begin_writing(self, connection: BaseDatabaseWrapper, *, frozen: bool = False) -> None:
         """BEGIN IMMEDIATE has taken the one lock there is."""
 
     def end_writing(self, connection: BaseDatabaseWrapper) -> None:
