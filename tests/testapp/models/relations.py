@@ -197,6 +197,21 @@ class Pizzeria(Restaurant):
     ovens = models.IntegerField(default=1)
 
 
+class Hotel(Place):
+    """A child with a unique value."""
+
+    licence = models.CharField(max_length=20, unique=True)
+
+
+class Guest(ReplicatedModel):
+    """Keeps a hotel open, though not the place that it is in."""
+
+    hotel = models.ForeignKey(Hotel, on_delete=models.PROTECT)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 class Eatery(Restaurant):
     """A proxy of a child."""
 
