@@ -90,7 +90,7 @@ def _dead_in_tables(database: ReplicaDatabase, labels: Collection[str]) -> list[
 
 
 def _carry_out_delete(database: ReplicaDatabase, row: Row) -> bool:
-    """Delete a row with Django's rules, or bring it back."""
+    """Delete a row with Django's rules, or bring it back; return whether that changed anything."""
     stream = database.by_number[row.stream]
     entries, _ = take_rows(database, stream, [row.key])
     entry = entries[row.key]
@@ -100,8 +100,9 @@ def _carry_out_delete(database: ReplicaDatabase, row: Row) -> bool:
     if wanted.is_blocked:
         return False
     if wanted.is_protected:
-        _revive(database, wanted.to_revive())
-        return True
+        revived = wanted.to_revive()
+        _revive(database, revived)
+        return bool(revived)
     take_out(database, dict.fromkeys(wanted.leaving, (MISSING_PARENT, f"{stream.label} {row.key}")))
     for update in wanted.updates:
         update.carry_out()

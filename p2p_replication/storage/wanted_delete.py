@@ -104,6 +104,8 @@ class WantedDelete:
                 else:
                     values = dict(state_of(stream, entry, there).values)
                 found.update(parents_of(self.database, stream, row.key, values))
+                # Those that it refers to by another field than their key (``to_field``) are not among these.
+                found.update(parent for parent, referrers in self._referrers.items() if row in referrers)
             wave = found - seen
             seen |= wave
         return revived

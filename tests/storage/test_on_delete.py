@@ -13,7 +13,7 @@ from p2p_replication.storage.repairs import due_repairs
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_posting import states
 from tests.storage.test_unique_clashes import same
-from tests.testapp.models import SPARE_DESK, Branch, Desk, Office, Player, Team, Thing
+from tests.testapp.models import SPARE_DESK, Branch, City, Country, Desk, Office, Player, Team, Thing
 
 LABELS = ("testapp.Office", "testapp.Desk", "testapp.Thing")
 DELETING = ("cascade", "db_cascade")
@@ -122,6 +122,22 @@ def test_a_protected_row_comes_back_with_all_that_it_refers_to(replica):
         assert Thing.objects.using(one.alias).get().protect_id == desk.pk
         assert one.parked() == 0
     same(a, b, c, labels=LABELS)
+
+
+@pytest.mark.parametrize("field", KEEPING)
+@pytest.mark.on("sqlite", "postgresql", "mixed")
+def test_a_row_that_is_referred_to_by_another_field_than_its_key_comes_back(replica, field):
+    labels = ("testapp.Country", "testapp.City")
+    a, b, c = replica("a"), replica("b"), replica("c")
+    Country.objects.using("a").create(code="de")
+    meet(a, b, c, labels=labels)
+    City.objects.using("b").create(**{f"{field}_id": "de"})
+    Country.objects.using("a").get().delete()
+    mend(a, b, c, labels=labels)
+    for one in (a, b, c):
+        assert getattr(City.objects.using(one.alias).get(), field).code == "de"
+        assert one.parked() == 0
+    same(a, b, c, labels=labels)
 
 
 def test_a_protected_row_further_down_keeps_the_one_at_the_top(replica):

@@ -94,6 +94,23 @@ class Office(ReplicatedModel):
     name = models.CharField(max_length=50, default="")
 
 
+class Country(ReplicatedModel):
+    code = models.CharField(max_length=3, unique=True)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class City(ReplicatedModel):
+    """Refers to another field than the key."""
+
+    protect = models.ForeignKey(Country, null=True, to_field="code", on_delete=models.PROTECT, related_name="+")
+    restrict = models.ForeignKey(Country, null=True, to_field="code", on_delete=models.RESTRICT, related_name="+")
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 class Language(models.Model):
     """Its key is a text."""
 
