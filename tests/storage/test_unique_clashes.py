@@ -73,6 +73,21 @@ def test_the_older_insert_keeps_the_value(replica):
     same(a, b, c, labels=RULED)
 
 
+@pytest.mark.on("sqlite", "postgresql")
+def test_the_default_database_is_not_asked_how_to_say_it(replica, monkeypatch):
+    """It may be of another kind than the replica's."""
+    a, b = replica("a"), replica("b")
+    older = Ruled.objects.using("a").create(code="x")
+    Ruled.objects.using("b").create(code="x")
+
+    def refuse(name: str) -> None:
+        raise AssertionError("SQL for the default database")
+
+    monkeypatch.setattr(connections["default"].ops, "compiler", refuse)
+    meet(a, b, labels=RULED)
+    assert Ruled.objects.using("b").get().pk == older.pk
+
+
 @pytest.mark.parametrize("how", ["changed", "deleted"])
 @pytest.mark.on("sqlite", "postgresql", "mixed")
 def test_the_younger_row_comes_back_when_the_value_is_free(replica, how):
