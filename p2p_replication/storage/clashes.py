@@ -112,7 +112,8 @@ class _Page:
                 came |= group
                 self.is_changed = True
                 continue
-            if row not in outside:
+            # As long as an earlier version of each is there, what the table has of this row can stay.
+            if row not in outside and self._there(outside) != outside:
                 other = min(outside)
                 name = f"{self.database.by_number[other.stream].label} {other.key}"
                 self._wait_for_parent(row, name, leaves=bool(self._there([row])))

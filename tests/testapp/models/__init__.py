@@ -4,6 +4,7 @@ from tests.testapp.models.local_keys import Crate, Depot, Parcel, Stamp
 from tests.testapp.models.relations import (
     SPARE_DESK,
     Badge,
+    Box,
     ByDatabase,
     City,
     Click,
@@ -54,6 +55,7 @@ __all__ = [
     "SPARE_DESK",
     "Badge",
     "Book",
+    "Box",
     "Branch",
     "ByDatabase",
     "Cents",

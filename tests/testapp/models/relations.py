@@ -94,6 +94,22 @@ class Office(ReplicatedModel):
     name = models.CharField(max_length=50, default="")
 
 
+class Box(ReplicatedModel):
+    """Two edits of it may each be right, and together what no database takes."""
+
+    width = models.IntegerField(default=1)
+    height = models.IntegerField(default=1)
+    inside = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(width__lte=10 - models.F("height")), name="box_half_its_girth")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 class Country(ReplicatedModel):
     code = models.CharField(max_length=3, unique=True)
 
