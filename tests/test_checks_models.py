@@ -82,6 +82,24 @@ def test_keys_that_are_not_compared_exactly_are_refused(isolated: None) -> None:
     assert check(Exact) == []
 
 
+def test_a_local_number_that_the_database_does_not_enforce_is_an_error(isolated: None) -> None:
+    class Loose(ReplicatedModel):
+        depot = models.ForeignKey(Depot, on_delete=models.DO_NOTHING, db_constraint=False)
+        by_key = models.ForeignKey(
+            Depot, to_field="slug", on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+        )
+        shelf = models.ForeignKey(Shelf, on_delete=models.DO_NOTHING, db_constraint=False)
+        enforced = models.ForeignKey(Depot, on_delete=models.CASCADE, related_name="+")
+
+        class Meta:
+            app_label = "testapp"
+
+    (found,) = check(Loose)
+    assert found.id == "p2p_replication.E023" and found.msg.startswith("depot has db_constraint=False")
+    assert "to_field='slug'" in str(found.hint)
+    assert ids(check(Loose, exclude=frozenset({"depot"}))) == ["E015"]
+
+
 def test_uuid_and_text_keys_are_silent(isolated: None) -> None:
     class ByCode(models.Model):
         code = models.CharField(max_length=10, primary_key=True)

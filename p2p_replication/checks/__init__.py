@@ -26,6 +26,7 @@ W015      a table that does not replicate and refers to rows which may have to l
 E020      a model in a database that replication can't run on
 E021      a model in another database than the default one
 E022      replication's own tables in another database than the default one
+E023      a foreign key to a local number that the database does not enforce
 W020      SQLite's options
 W021      capture triggers are missing or different, or a gap is open (``check --database``)
 W022      a model whose table is a view (``check --database``)

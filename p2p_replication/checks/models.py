@@ -12,7 +12,7 @@ from django.db import models
 from p2p_replication.checks.keys import check_key
 from p2p_replication.checks.merges import check_merges
 from p2p_replication.exceptions import ConfigurationError
-from p2p_replication.models.foreign_keys import natural_model
+from p2p_replication.models.foreign_keys import key_of_target, natural_model
 from p2p_replication.registry import Options, registry, through_of
 from p2p_replication.storage.codecs import wire_type
 
@@ -131,6 +131,17 @@ def _field(options: Options, field: models.Field[Any, Any]) -> Iterator[CheckMes
                 "and needs null=True or a default).",
                 obj=field,
                 id="p2p_replication.E013",
+            )
+        key = key_of_target(field)
+        if key is not None and not field.db_constraint:  # type: ignore[attr-defined]
+            yield Error(
+                f"{field.name} has db_constraint=False, and refers to {related._meta.label} by a local number: once "
+                "that row is gone, nothing says any more which one it was, and replicas would end different.",
+                hint=f"Remove db_constraint=False; or give {field.name} to_field={key.name!r}, so that it keeps that "
+                f"instead of the number; or add {field.name!r} to exclude in {options.source} (it stays local then, "
+                "and needs null=True or a default).",
+                obj=field,
+                id="p2p_replication.E023",
             )
         return
     try:

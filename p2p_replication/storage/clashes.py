@@ -20,10 +20,11 @@ from p2p_replication.protocol.clock import NEVER, is_too_far_ahead
 from p2p_replication.protocol.row_state import RowState
 from p2p_replication.storage.applier import REFUSALS, is_busy, settle_entry, take_rows
 from p2p_replication.storage.ledger import Entry, load_entries, save_entries
-from p2p_replication.storage.parking import MISSING_PARENT, REFUSED, UNIQUE, end_parking, note_parked
+from p2p_replication.storage.parking import LEAVING, MISSING_PARENT, REFUSED, UNIQUE, end_parking, note_parked
 from p2p_replication.storage.referrers import Row, parents_of
-from p2p_replication.storage.replica_database import ReplicaDatabase
+from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.seniority import Seniority, seniority
+from p2p_replication.storage.subsets import Subset, declared_subsets
 from p2p_replication.storage.table import Busy, WireRow
 from p2p_replication.storage.table_changes import TableChanges
 from p2p_replication.storage.taking_out import CannotLeave, Reason, take_out
@@ -85,6 +86,7 @@ class _Page:
         self.is_changed = is_changed
         self.reasons = {row: (why[0], why[1]) for row, why in rows}
         self.unique: dict[int, UniqueValues] = {}
+        self.subsets: dict[int, list[Subset]] = {}
         self.states: dict[Row, RowState] = {}
         by_stream: dict[int, list[str]] = defaultdict(list)
         for row in self.reasons:
@@ -93,7 +95,7 @@ class _Page:
             stream = database.by_number[number]
             for key, entry in load_entries(database.connection, number, keys).items():
                 state = state_of(stream, entry, None)
-                if self._is_waiting(entry, state):
+                if self._is_waiting(stream, entry, state):
                     self.states[Row(number, key)] = state
 
     def settle(self) -> int:
@@ -110,16 +112,26 @@ class _Page:
                 came |= group
                 self.is_changed = True
                 continue
-            if row not in outside:
+            # As long as an earlier version of each is there, what the table has of this row can stay.
+            if row not in outside and self._there(outside) != outside:
                 other = min(outside)
                 name = f"{self.database.by_number[other.stream].label} {other.key}"
                 self._wait_for_parent(row, name, leaves=bool(self._there([row])))
             lost |= {row, *outside}
         return len(came)
 
-    def _is_waiting(self, entry: Entry, state: RowState) -> bool:
+    def _is_waiting(self, stream: StreamStore, entry: Entry, state: RowState) -> bool:
         ahead = is_too_far_ahead(state.latest(), self.database.now_ms(), self.database.max_skew_ms)
-        return entry.status == EntryStatus.PARKED and state.alive and not ahead
+        is_alive = entry.status == EntryStatus.PARKED and state.alive
+        return is_alive and not ahead and not self._leaves(stream, entry, state)
+
+    def _leaves(self, stream: StreamStore, entry: Entry, state: RowState) -> bool:
+        """Tell whether a row waits for its leave only: what it would have in the table lies outside of the filter."""
+        if self.reasons[Row(stream.id, entry.key)][0] != LEAVING:
+            return False
+        if stream.id not in self.subsets:
+            self.subsets[stream.id] = declared_subsets(self.database, stream)
+        return not any(subset.includes(state) for subset in self.subsets[stream.id])
 
     def _leave_out_what_refers_to_nothing(self) -> None:
         """A peer may send what can't be a value of a foreign key: such rows were refused, whoever has their values."""
@@ -286,7 +298,7 @@ class _Page:
             entries, present = take_rows(self.database, stream, [row.key])
             entry = entries[row.key]
             state = state_of(stream, entry, None)
-            if not self._is_waiting(entry, state):
+            if not self._is_waiting(stream, entry, state):
                 raise ValueError(f"{stream.label} {row.key} waits no more")
             self.states[row] = state
             taken[row] = (entry, present.get(row.key))

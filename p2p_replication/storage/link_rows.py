@@ -33,7 +33,7 @@ def take_out_links(stream: StreamStore, keys: Sequence[str]) -> None:
     Raises Busy if the application has its hands on one of them.
     """
     database = stream.database
-    for label, column in stream.relations.links:
+    for label, _, column in stream.relations.links:
         links = database.streams.get(label)
         if links is not None and (found := _links_of(links, column, keys)):
             _take_out(database, links, found, stream)

@@ -34,7 +34,8 @@ class Reference:
 def references_to(database: ReplicaDatabase, stream: StreamStore) -> list[Reference]:
     """Return the foreign keys, of all models of the project, that refer to a model."""
     found = []
-    for relation in stream.table.options.model._meta.get_fields(include_hidden=True):
+    # What refers to a table that a row of this one goes on in, is not in the way of this one.
+    for relation in stream.table.options.model._meta.get_fields(include_parents=False, include_hidden=True):
         if not isinstance(relation, models.ForeignObjectRel) or relation.many_to_many:
             continue
         field, child = relation.field, relation.related_model

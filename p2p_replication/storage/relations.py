@@ -41,8 +41,8 @@ class Relations:
         self.children: list[tuple[str, str, str, str, bool]] = []
         #: The database itself changes rows that refer to a deleted one (Django 6.1): none may go for a moment only.
         self.database_acts = False
-        #: Many-to-many rows that replicate: ``(label, column)`` of the end that is a row of this table.
-        self.links: list[tuple[str, str]] = []
+        #: Many-to-many rows that replicate: ``(label, their table, column)`` of the end that is a row of this table.
+        self.links: list[tuple[str, str, str]] = []
         # What refers to a table that a row of this one goes on in, waits for that row to go.
         for relation in meta.get_fields(include_parents=False, include_hidden=True):
             if isinstance(relation, models.ForeignObjectRel) and (relation.one_to_many or relation.one_to_one):
@@ -57,7 +57,7 @@ class Relations:
                     # The rows of an automatic many-to-many table are nothing without their two ends.
                     cascade = bool(child._meta.auto_created)
                     if cascade and child in registry:
-                        self.links.append((child._meta.label, quote(column)))
+                        self.links.append((child._meta.label, quote(child._meta.db_table), quote(column)))
                         continue
                     self.database_acts |= hasattr(getattr(field.remote_field, "on_delete", None), "operation")
                     target = quote(str(field.target_field.column))
@@ -110,6 +110,8 @@ class Relations:
                 referred = f"EXISTS (SELECT 1 FROM {child_table} child WHERE child.{column} = t.{target}) AND "
                 found = self._values(f"{self.table.name} t", self.table.key_column, keys, referred)
                 blocked.update(dict.fromkeys(found, label))
+        for label, link_table, column in self.links if with_links else ():
+            blocked.update(dict.fromkeys(self._values(link_table, column, keys), label))
         return blocked
 
     def delete_links(self, keys: list[str]) -> None:

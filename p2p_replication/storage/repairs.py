@@ -27,7 +27,7 @@ from p2p_replication.storage.referrers import Row, key_at, parents_of, refers_to
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 from p2p_replication.storage.taking_out import CannotLeave, take_out
 from p2p_replication.storage.unlogged import unlogged
-from p2p_replication.storage.versions import state_of, store_state
+from p2p_replication.storage.versions import is_ahead, state_of, store_state
 from p2p_replication.storage.wanted_delete import WantedDelete
 
 #: Rounds of repairs, each of which may make others possible.
@@ -84,24 +84,27 @@ def _dead_in_tables(database: ReplicaDatabase, labels: Collection[str]) -> list[
     found = []
     for stream, keys in _parked(database, labels):
         for key, entry in load_entries(database.connection, stream.id, keys).items():
-            if not entry.alive and not (wanted := WantedDelete(database, Row(stream.id, key))).is_blocked:
+            if entry.alive or is_ahead(stream, entry):
+                continue
+            if not (wanted := WantedDelete(database, Row(stream.id, key))).is_blocked:
                 found += [wanted.row] if wanted.referrers_replicate_in(labels) else []
     return found
 
 
 def _carry_out_delete(database: ReplicaDatabase, row: Row) -> bool:
-    """Delete a row with Django's rules, or bring it back."""
+    """Delete a row with Django's rules, or bring it back; return whether that changed anything."""
     stream = database.by_number[row.stream]
     entries, _ = take_rows(database, stream, [row.key])
     entry = entries[row.key]
-    if entry.status != EntryStatus.PARKED or entry.alive:
+    if entry.status != EntryStatus.PARKED or entry.alive or is_ahead(stream, entry):
         return False
     wanted = WantedDelete(database, row, locking=True)
     if wanted.is_blocked:
         return False
     if wanted.is_protected:
-        _revive(database, wanted.to_revive())
-        return True
+        revived = wanted.to_revive()
+        _revive(database, revived)
+        return bool(revived)
     take_out(database, dict.fromkeys(wanted.leaving, (MISSING_PARENT, f"{stream.label} {row.key}")))
     for update in wanted.updates:
         update.carry_out()
@@ -148,7 +151,7 @@ def _orphans(database: ReplicaDatabase, labels: Collection[str]) -> list[Row]:
     found = []
     for stream, keys in _parked(database, labels):
         for key, entry in load_entries(database.connection, stream.id, keys).items():
-            if entry.alive:
+            if entry.alive and not is_ahead(stream, entry):
                 answers = _answers(database, stream, state_of(stream, entry, None), labels)
                 if any(answer.rule in (Rule.DELETE, Rule.SET) for _, answer in answers):
                     found.append(Row(stream.id, key))
@@ -185,7 +188,8 @@ def _answers(
 def _is_dead(database: ReplicaDatabase, row: Row, labels: Collection[str] | None) -> bool:
     stream = database.by_number[row.stream]
     entry = load_entries(database.connection, row.stream, [row.key]).get(row.key)
-    return entry is not None and not entry.alive and (labels is None or stream.label in labels)
+    is_dead = entry is not None and not entry.alive and not is_ahead(stream, entry)
+    return is_dead and (labels is None or stream.label in labels)
 
 
 def _is_there(database: ReplicaDatabase, row: Row) -> bool:
@@ -208,7 +212,7 @@ def _mend_orphan(database: ReplicaDatabase, row: Row) -> bool:
     stream = database.by_number[row.stream]
     entries, present = take_rows(database, stream, [row.key])
     entry = entries[row.key]
-    if entry.status != EntryStatus.PARKED or not entry.alive:
+    if entry.status != EntryStatus.PARKED or not entry.alive or is_ahead(stream, entry):
         return False
     state = state_of(stream, entry, None)
     answers = [(name, answer) for name, answer in _answers(database, stream, state)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,10 +155,16 @@ def _defaults(database: ReplicaDatabase, stream: StreamStore, names: Iterable[st
 
 
 def declared_subsets(database: ReplicaDatabase, stream: StreamStore) -> list[Subset]:
-    """Return the subsets that pools of this replica are about."""
+    """Return the subsets that pools of this replica are about, without those whose filter can't be applied (any more).
+
+    Nothing comes by their pools, and the other pools of the model go on.
+    """
     declarations = Declaration.objects.using(database.alias).filter(model=stream.label)
-    texts = {declaration.filter_text for declaration in declarations.only("where")}
-    return [subset_for(database, stream, text) for text in texts]
+    found = []
+    for text in {declaration.filter_text for declaration in declarations.only("where")}:
+        with suppress(ConfigurationError):
+            found.append(subset_for(database, stream, text))
+    return found
 
 
 def mark_shared(database: ReplicaDatabase, stream: StreamStore, subset: Subset, keys: Sequence[str]) -> None:

@@ -81,7 +81,7 @@ class TableChanges:
                 if key in self.deletes:
                     refused[key] = (REFERENCED, child)
                     del self.deletes[key]
-        if self.hides and relations.children:
+        if self.hides and (relations.children or relations.links):
             # Rows of many-to-many tables count: nobody could put them back.
             for key, child in relations.still_referenced(list(self.hides), with_links=True).items():
                 if key in self.hides:

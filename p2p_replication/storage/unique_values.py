@@ -115,7 +115,8 @@ class UniqueValues:
     def _keys(self, rows: QuerySet[models.Model]) -> list[str]:
         """Return the keys as the ledger has them."""
         table = self.stream.table
-        sql, params = rows.order_by().values(self.key.attname).query.sql_with_params()  # type: ignore[attr-defined]
+        query = rows.order_by().values(self.key.attname).query
+        sql, params = query.get_compiler(connection=table.connection).as_sql()
         with table.connection.cursor() as cursor:
             cursor.execute(
                 f"SELECT {table.key_text('t')} FROM {table.name} t WHERE t.{table.key_column} IN ({sql})", params

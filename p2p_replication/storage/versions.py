@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from p2p_replication.models.ledger import EntryStatus
+from p2p_replication.protocol.clock import is_too_far_ahead
 from p2p_replication.protocol.row_state import DELETE, RowState
 from p2p_replication.storage.ledger import Entry, set_clocks
 from p2p_replication.storage.replica_database import StreamStore
@@ -71,3 +72,11 @@ def _merged(stream: StreamStore, entry: Entry, state: RowState, status: EntrySta
         # The older row stays in the table: what the application adds to it is told from what it has now.
         return {name: stream.merges[name].shown(value) for name, value in entry.merged.items() if name in stream.merges}
     return entry.merged if status == EntryStatus.PARKED else {}
+
+
+def is_ahead(stream: StreamStore, entry: Entry) -> bool:
+    """Tell whether a row is parked and its state further ahead of the clock here than is allowed."""
+    if entry.status != EntryStatus.PARKED:
+        return False
+    latest, database = state_of(stream, entry, None).latest(), stream.database
+    return is_too_far_ahead(latest, database.now_ms(), database.max_skew_ms)

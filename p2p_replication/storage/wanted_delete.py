@@ -16,7 +16,7 @@ from p2p_replication.storage.ledger import load_entries
 from p2p_replication.storage.on_delete import Rule, ask
 from p2p_replication.storage.referrers import Reference, Row, key_at, parents_of, references_to, referring
 from p2p_replication.storage.replica_database import ReplicaDatabase
-from p2p_replication.storage.versions import state_of
+from p2p_replication.storage.versions import is_ahead, state_of
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,15 @@ class WantedDelete:
                 if entry is None or there is None:
                     continue
                 if not entry.alive:
+                    if is_ahead(stream, entry):
+                        continue
                     revived.add(row)
                     values = dict(zip(stream.table.names, there, strict=True))
                 else:
                     values = dict(state_of(stream, entry, there).values)
                 found.update(parents_of(self.database, stream, row.key, values))
+                # Those that it refers to by another field than their key (``to_field``) are not among these.
+                found.update(parent for parent, referrers in self._referrers.items() if row in referrers)
             wave = found - seen
             seen |= wave
         return revived
@@ -141,8 +145,8 @@ class WantedDelete:
                 self._referrers[row].add(child)
                 if child in self.dead or child in self.deletes:
                     continue
-                if entry is None:
-                    self._is_held = True  # Not posted yet.
+                if entry is None or (not entry.alive and is_ahead(reference.stream, entry)):
+                    self._is_held = True  # Not posted yet; or it is to be deleted itself, later.
                 elif not entry.alive:
                     self.dead[child] = None
                     going.append(child)

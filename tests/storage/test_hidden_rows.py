@@ -6,11 +6,11 @@ import pytest
 
 from p2p_replication.models import EntryStatus, Parking
 from p2p_replication.storage.capture.installation import install
-from p2p_replication.storage.parking import LEAVING, MISSING_PARENT
+from p2p_replication.storage.parking import LEAVING, MISSING_PARENT, UNIQUE
 from p2p_replication.storage.unlogged import unlogged
 from tests.replicas import TestReplica
 from tests.storage.filtered_replica import FilteredReplica, create, exchange, notes, status
-from tests.testapp.models import Book, Note, Shelf
+from tests.testapp.models import Book, Note, Place, Ruled, Shelf, Tag
 
 NOTE = "testapp.Note"
 
@@ -54,6 +54,49 @@ def test_a_row_that_is_about_to_leave_stays_if_an_edit_here_lets_it_match(replic
     exchange("north", "testapp.Shelf", a, b)
     assert (status(a, shelf), status(b, shelf)) == (EntryStatus.PRESENT, EntryStatus.PRESENT)
     assert Shelf.objects.using(a.alias).get().name == Shelf.objects.using(b.alias).get().name == "north 2"
+
+
+def test_it_does_not_come_in_when_a_clash_is_settled(replica):
+    a, b = replica("a"), replica("b")
+    for one in (a, b):
+        one.declare("north", "testapp.Shelf", {"name__startswith": "north"})
+        one.declare("north", "testapp.Ruled")
+    Ruled.objects.using(a.alias).create(code="x")
+    Ruled.objects.using(b.alias).create(code="x")
+    exchange("north", "testapp.Ruled", a, b)
+    shelf = Shelf.objects.using(a.alias).create(name="north 1")
+    exchange("north", "testapp.Shelf", a, b)
+    book = Book.objects.using(b.alias).create(shelf_id=shelf.pk, title="b's own")
+    Shelf.objects.using(a.alias).update(name="south 1")
+    exchange("north", "testapp.Shelf", a, b)
+    assert set(Parking.objects.using(b.alias).values_list("reason", flat=True)) == {LEAVING, UNIQUE}
+    assert Shelf.objects.using(b.alias).get().name == "north 1"
+    book.delete()
+    b.retry_parked()
+    assert status(b, shelf) == EntryStatus.HIDDEN
+    assert not Shelf.objects.using(b.alias).exists()
+
+
+def test_a_row_with_links_stays_until_they_are_gone(replica):
+    a, b = replica("a"), replica("b")
+    labels = ("testapp.Tag", "testapp.Place", "testapp.Place_tags")
+    for one in (a, b):
+        for label in labels:
+            one.declare("berlin", label, {"town": "Berlin"} if label == "testapp.Place" else None)
+    place = Place.objects.using(a.alias).create(town="Berlin")
+    place.tags.add(Tag.objects.using(a.alias).create(name="t"))
+    for label in labels:
+        exchange("berlin", label, a, b)
+    assert Place.objects.using(b.alias).get().tags.count() == 1
+    Place.objects.using(a.alias).update(town="Paris")
+    exchange("berlin", "testapp.Place", a, b)
+    parking = Parking.objects.using(b.alias).get()
+    assert (parking.reason, parking.detail) == (LEAVING, "testapp.Place_tags refers to it")
+    assert Place.objects.using(b.alias).get().town == "Berlin"
+    place.tags.clear()
+    exchange("berlin", "testapp.Place_tags", a, b)
+    assert status(b, place) == EntryStatus.HIDDEN
+    assert not Place.objects.using(b.alias).exists()
 
 
 def test_a_row_inserted_again_over_a_hidden_one_is_there(members):

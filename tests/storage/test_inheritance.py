@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from p2p_replication.models import Parking
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_links import assert_equal
-from tests.testapp.models import Eatery, Passport, Person, Pizzeria, Place, Restaurant, Review, Tag
+from tests.storage.test_on_delete import mend
+from tests.testapp.models import Eatery, Guest, Hotel, Passport, Person, Pizzeria, Place, Restaurant, Review, Tag
 
 PARENTS = ("testapp.Place", "testapp.Restaurant", "testapp.Pizzeria")
 LABELS = ("testapp.Tag", "testapp.Person", *PARENTS, "testapp.Place_tags", "testapp.Restaurant_guests",
           "testapp.Review", "testapp.Passport")  # fmt: skip
+HOTELS = ("testapp.Place", "testapp.Hotel", "testapp.Guest", "testapp.Review")
 pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
 
 
@@ -143,6 +147,40 @@ def test_relations_to_parents_children_and_proxies(replica):
     meet(a, b, labels=LABELS, rounds=3)
     assert not Place.objects.using("a").exists()
     assert_equal(a, b, labels=LABELS)
+
+
+def test_a_child_that_loses_a_clash_leaves_with_what_refers_to_it_and_its_place_stays(replica):
+    a, b = replica("a"), replica("b")
+    older = Hotel.objects.using("a").create(name="older", licence="1")
+    time.sleep(0.002)
+    younger = Hotel.objects.using("b").create(name="younger", licence="1")
+    Guest.objects.using("b").create(hotel_id=younger.pk)
+    Review.objects.using("b").create(place_id=younger.pk)
+    meet(a, b, labels=HOTELS)
+    for using in "ab":
+        assert Hotel.objects.using(using).get().pk == older.pk
+        assert Place.objects.using(using).count() == 2
+        assert Review.objects.using(using).get().place_id == younger.pk
+        assert not Guest.objects.using(using).exists()
+    Hotel.objects.using("a").filter(pk=older.pk).update(licence="2")
+    meet(a, b, labels=HOTELS)
+    for one in (a, b):
+        assert Guest.objects.using(one.alias).get().hotel.name == "younger"
+        assert one.parked() == 0
+    assert_equal(a, b, labels=HOTELS)
+
+
+def test_a_deleted_child_that_is_protected_elsewhere_comes_back_with_its_place(replica):
+    a, b = replica("a"), replica("b")
+    made = Hotel.objects.using("a").create(name="Hall", licence="1")
+    meet(a, b, labels=HOTELS)
+    Guest.objects.using("b").create(hotel_id=made.pk)
+    Hotel.objects.using("a").get().delete()
+    mend(a, b, labels=HOTELS)
+    for one in (a, b):
+        assert Guest.objects.using(one.alias).get().hotel.name == "Hall"
+        assert one.parked() == 0
+    assert_equal(a, b, labels=HOTELS)
 
 
 def test_writes_through_a_proxy_and_by_queryset(replica):

@@ -13,7 +13,7 @@ from p2p_replication.storage.repairs import due_repairs
 from tests.storage.conftest import StorageReplica, meet
 from tests.storage.test_posting import states
 from tests.storage.test_unique_clashes import same
-from tests.testapp.models import SPARE_DESK, Branch, Desk, Office, Player, Team, Thing
+from tests.testapp.models import SPARE_DESK, Branch, City, Country, Desk, Office, Player, Team, Thing
 
 LABELS = ("testapp.Office", "testapp.Desk", "testapp.Thing")
 DELETING = ("cascade", "db_cascade")
@@ -122,6 +122,22 @@ def test_a_protected_row_comes_back_with_all_that_it_refers_to(replica):
         assert Thing.objects.using(one.alias).get().protect_id == desk.pk
         assert one.parked() == 0
     same(a, b, c, labels=LABELS)
+
+
+@pytest.mark.parametrize("field", KEEPING)
+@pytest.mark.on("sqlite", "postgresql", "mixed")
+def test_a_row_that_is_referred_to_by_another_field_than_its_key_comes_back(replica, field):
+    labels = ("testapp.Country", "testapp.City")
+    a, b, c = replica("a"), replica("b"), replica("c")
+    Country.objects.using("a").create(code="de")
+    meet(a, b, c, labels=labels)
+    City.objects.using("b").create(**{f"{field}_id": "de"})
+    Country.objects.using("a").get().delete()
+    mend(a, b, c, labels=labels)
+    for one in (a, b, c):
+        assert getattr(City.objects.using(one.alias).get(), field).code == "de"
+        assert one.parked() == 0
+    same(a, b, c, labels=labels)
 
 
 def test_a_protected_row_further_down_keeps_the_one_at_the_top(replica):
@@ -245,6 +261,78 @@ def test_an_edit_that_is_newer_than_the_delete_stays_in_the_ledger(replica):
     assert [field for field, _ in states(a, "testapp.Desk")[desk.pk.bytes].fields().items()] == ["name"]
     assert states(a, "testapp.Desk") == states(b, "testapp.Desk")
     same(a, b, labels=LABELS)
+
+
+HOUR_MS = 3_600_000
+
+
+def an_hour_ahead(replica: StorageReplica) -> None:
+    """What a replica is about to post was written by a clock that is an hour ahead."""
+    replica.sql("UPDATE p2p_replication_changelogentry SET wall = wall + %s", [HOUR_MS])
+    replica.post()
+
+
+def later(replica: StorageReplica) -> None:
+    now_ms = replica.database.now_ms
+    replica.database.now_ms = lambda: now_ms() + 2 * HOUR_MS
+
+
+@pytest.mark.on("sqlite", "postgresql")
+def test_a_delete_whose_time_has_not_come_is_not_carried_out(replica):
+    a, b = replica("a"), replica("b")
+    desk = Desk.objects.using("a").create()
+    meet(a, b, labels=LABELS)
+    thing = Thing.objects.using("b").create(cascade_id=desk.pk)
+    b.post()
+    desk.delete(using="a")
+    an_hour_ahead(a)
+    b.pull(a, LABELS)
+    assert Parking.objects.using("b").get().reason == "clock ahead"
+    assert due_repairs(b.database, LABELS) == []
+    assert b.repair(LABELS) == 0
+    assert Thing.objects.using("b").get().pk == thing.pk
+    later(b)
+    assert b.repair(LABELS) == 1
+    assert not Thing.objects.using("b").exists() and not Desk.objects.using("b").exists()
+
+
+@pytest.mark.on("sqlite", "postgresql")
+def test_a_delete_waits_for_that_of_a_referrer_whose_time_has_not_come(replica):
+    a, b, c = replica("a"), replica("b"), replica("c")
+    desk = Desk.objects.using("a").create()
+    thing = Thing.objects.using("a").create(protect=desk)
+    meet(a, b, c, labels=LABELS)
+    thing.delete(using="a")
+    an_hour_ahead(a)
+    b.pull(a, LABELS)
+    Thing.objects.using("c").all().delete()
+    Desk.objects.using("c").all().delete()
+    c.post()
+    b.pull(c, ("testapp.Desk",))
+    assert due_repairs(b.database, LABELS) == []
+    assert b.repair(LABELS) == 0
+    assert Thing.objects.using("b").exists() and Desk.objects.using("b").exists()
+    later(b)
+    b.retry_parked()
+    b.retry_parked()
+    assert not Thing.objects.using("b").exists() and not Desk.objects.using("b").exists()
+
+
+@pytest.mark.on("sqlite", "postgresql")
+def test_an_orphan_whose_time_has_not_come_is_left_alone(replica):
+    a, b = replica("a"), replica("b")
+    desk = Desk.objects.using("a").create()
+    meet(a, b, labels=LABELS)
+    Thing.objects.using("b").create(cascade_id=desk.pk)
+    an_hour_ahead(b)
+    desk.delete(using="a")
+    a.post()
+    a.pull(b, LABELS)
+    assert due_repairs(a.database, LABELS) == []
+    assert a.repair(LABELS) == 0
+    later(a)
+    assert a.repair(LABELS) == 1
+    assert a.parked() == 0
 
 
 def test_a_large_cascade_takes_several_transactions(replica):

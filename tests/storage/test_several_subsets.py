@@ -7,7 +7,8 @@ import datetime
 import pytest
 
 from p2p_replication.exceptions import ConfigurationError, FilterChanged
-from p2p_replication.models import EntryStatus
+from p2p_replication.models import Declaration, EntryStatus, Pool
+from p2p_replication.models.where import filter_columns
 from p2p_replication.storage.loose_rows import adopt_loose_rows
 from p2p_replication.storage.subsets import MAX_FILTERS, subset_for
 from tests.replicas import TestReplica
@@ -47,6 +48,19 @@ def test_two_pools_with_different_filters_share_what_both_include(members, repli
     assert notes(between) == {"three": 1, "seven": 7}
     exchange("starred", NOTE, a, between)
     assert notes(a) == {"seven": 7, "one": 1}
+
+
+def test_a_pool_whose_filter_names_a_field_that_is_gone_stops_no_other(members):
+    a, b = members("ab")
+    pool = Pool.objects.using(b.alias).create(account="default", topic="of an older schema")
+    text = '[["colour","exact","text","red"]]'
+    Declaration.objects.using(b.alias).create(pool=pool, model=NOTE, **filter_columns(NOTE, text, b.alias))
+    row = create(a, "moves", 4)
+    exchange("starred", NOTE, a, b)
+    assert notes(b) == {"moves": 4}
+    Note.objects.using(a.alias).filter(pk=row.pk).update(stars=1)
+    exchange("starred", NOTE, a, b)
+    assert notes(b) == {}
 
 
 def test_a_pool_without_a_filter_beside_one_with(members, replica):

@@ -15,7 +15,7 @@ from p2p_replication.models import EntryStatus, LedgerEntry, Parking
 from p2p_replication.protocol.changes import unpack_rows
 from tests.storage.batches import batch_of, edited, with_values
 from tests.storage.conftest import StorageReplica, meet
-from tests.testapp.models import Badge, Book, ByDatabase, Click, Folder, Ruled, Shelf
+from tests.testapp.models import Badge, Book, Box, ByDatabase, Click, Folder, Ruled, Shelf
 
 RULED = ("testapp.Ruled",)
 SHELVES = ("testapp.Shelf", "testapp.Book")
@@ -71,6 +71,21 @@ def test_the_older_insert_keeps_the_value(replica):
         assert reasons(one) == {"unique value taken"}
     assert f"code: testapp.Ruled {a.site.key(older.pk)} has it, and is older" in Parking.objects.using("a").get().detail
     same(a, b, c, labels=RULED)
+
+
+@pytest.mark.on("sqlite", "postgresql")
+def test_the_default_database_is_not_asked_how_to_say_it(replica, monkeypatch):
+    """It may be of another kind than the replica's."""
+    a, b = replica("a"), replica("b")
+    older = Ruled.objects.using("a").create(code="x")
+    Ruled.objects.using("b").create(code="x")
+
+    def refuse(name: str) -> None:
+        raise AssertionError("SQL for the default database")
+
+    monkeypatch.setattr(connections["default"].ops, "compiler", refuse)
+    meet(a, b, labels=RULED)
+    assert Ruled.objects.using("b").get().pk == older.pk
 
 
 @pytest.mark.parametrize("how", ["changed", "deleted"])
@@ -324,3 +339,28 @@ def test_a_swap_costs_no_rows_where_the_database_cascades(replica, monkeypatch):
     assert Badge.objects.using("b").count() == 2
     assert Folder.objects.using("b").get(pk=folders[0].pk).name == "2"
     same(a, b, labels=FOLDERS)
+
+
+@pytest.mark.on("sqlite", "postgresql", "mixed")
+def test_rows_that_are_refused_here_keep_what_is_in_them(replica):
+    labels = ("testapp.Box",)
+    a, b = replica("a"), replica("b")
+    outer = Box.objects.using("a").create()
+    middle = Box.objects.using("a").create(inside=outer)
+    Box.objects.using("a").create(inside=middle)
+    meet(a, b, labels=labels)
+    both = [outer.pk, middle.pk]
+    Box.objects.using("a").filter(pk__in=both).update(width=8)
+    Box.objects.using("b").filter(pk__in=both).update(height=8)
+    meet(a, b, labels=labels)
+    for one, sides in ((a, (8, 1)), (b, (1, 8))):
+        boxes = Box.objects.using(one.alias)
+        assert boxes.count() == 3
+        assert set(boxes.filter(pk__in=both).values_list("width", "height")) == {sides}
+        assert (
+            list(Parking.objects.using(one.alias).values_list("reason", flat=True)) == ["refused by the database"] * 2
+        )
+    Box.objects.using("a").filter(pk__in=both).update(width=2)
+    meet(a, b, labels=labels)
+    assert (a.parked(), b.parked()) == (0, 0)
+    same(a, b, labels=labels)

@@ -94,6 +94,39 @@ class Office(ReplicatedModel):
     name = models.CharField(max_length=50, default="")
 
 
+class Box(ReplicatedModel):
+    """Two edits of it may each be right, and together what no database takes."""
+
+    width = models.IntegerField(default=1)
+    height = models.IntegerField(default=1)
+    inside = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(width__lte=10 - models.F("height")), name="box_half_its_girth")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Country(ReplicatedModel):
+    code = models.CharField(max_length=3, unique=True)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class City(ReplicatedModel):
+    """Refers to another field than the key."""
+
+    protect = models.ForeignKey(Country, null=True, to_field="code", on_delete=models.PROTECT, related_name="+")
+    restrict = models.ForeignKey(Country, null=True, to_field="code", on_delete=models.RESTRICT, related_name="+")
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 class Language(models.Model):
     """Its key is a text."""
 
@@ -195,6 +228,21 @@ class Pizzeria(Restaurant):
     """Three tables deep."""
 
     ovens = models.IntegerField(default=1)
+
+
+class Hotel(Place):
+    """A child with a unique value."""
+
+    licence = models.CharField(max_length=20, unique=True)
+
+
+class Guest(ReplicatedModel):
+    """Keeps a hotel open, though not the place that it is in."""
+
+    hotel = models.ForeignKey(Hotel, on_delete=models.PROTECT)
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class Eatery(Restaurant):
