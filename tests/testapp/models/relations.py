@@ -237,7 +237,7 @@ class Hotel(Place):
 
 
 class Guest(ReplicatedModel):
-    """Keeps a hotel open, though not the place that it is in."""
+    """Protects a row that goes on in its parent's table."""
 
     hotel = models.ForeignKey(Hotel, on_delete=models.PROTECT)
 
