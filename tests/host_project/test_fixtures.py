@@ -6,6 +6,7 @@ from tests.host_project.project import HostProject
 
 
 def test_a_flushed_database_is_a_new_replica_that_sends_nothing(project: HostProject) -> None:
+    """Also if the log is emptied before the tables whose deletes it gets then: Django's order is any."""
     project.script("""
         some_rows()
         one, two = replica(), replica("peer")
@@ -14,7 +15,13 @@ def test_a_flushed_database_is_a_new_replica_that_sends_nothing(project: HostPro
         assert rows("default") == before
         Author.objects.create(name="never posted")
     """)
-    project.manage("flush", "--no-input")
+    project.script("""
+        known = connection.introspection.django_table_names
+        def ours_first(*args, **kwargs):
+            return sorted(known(*args, **kwargs), key=lambda name: not name.startswith("p2p_replication"))
+        connection.introspection.django_table_names = ours_first
+        call_command("flush", interactive=False, verbosity=0)
+    """)
     project.script("""
         assert not drift(), drift()
         assert not Author.objects.exists() and not Replica.objects.exists() and not Pool.objects.exists()
