@@ -44,14 +44,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], Any], what: str, timeout: float = 40.0) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout: float = 40.0, step: float = 0.02) -> Any:
     """Wait until a condition holds and return its value."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
-        time.sleep(0.02)
+        time.sleep(step)
     raise AssertionError(f"{what}: not within {timeout:g} s")
 
 

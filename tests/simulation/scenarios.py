@@ -135,7 +135,13 @@ SCENARIOS = (
     ),
     Scenario("copied databases", {**WRITES, **CRASHES, World.copy: 0.5}),
     Scenario(
-        "frames that are doubled and overtake", {**WRITES, World.connect_one: 12.0}, UNFAITHFUL, options={"keys": 20}
+        "frames that are doubled and overtake",
+        {**WRITES, World.write: 30.0, World.write_many: 3.0, World.cut_one: 2.0, World.connect_one: 16.0},
+        UNFAITHFUL,
+        replicas=(2, 4),
+        steps=300,
+        pause=0.04,
+        options={"keys": 40},
     ),
     Scenario("frames that are lost", {**WRITES, World.connect_one: 12.0}, LOSSY),
     Scenario("partitions and flapping links", {**WRITES, World.part: 0.5, World.flap: 0.4}, replicas=(3, 6)),
@@ -171,10 +177,11 @@ SCENARIOS = (
     Steady(
         "a steady pool with transactions of many rows",
         {World.write_lots: 1.0},
-        Pace(frame=(0.01, 0.05)),
-        replicas=(4, 8),
+        # Who is far from the writer hears of it from those who are near.
+        Pace(frame=(0.005, 0.25)),
+        replicas=(6, 8),
         steps=8,
-        pause=3.0,
+        pause=4.0,
         options={"keys": 400},
     ),
     Steady(
