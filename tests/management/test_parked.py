@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -78,6 +79,7 @@ def test_a_row_whose_value_is_taken_comes_in_when_the_clash_is_over(replica: Cal
     """On another database than the default one."""
     a, b = replica("a"), replica("b")
     kept = Shelf.objects.using("b").create(name="same")
+    time.sleep(0.003)  # Which one is older is told by the millisecond.
     Shelf.objects.using("a").create(name="same")
     b.post()
     b.pull(a, ("testapp.Shelf",))

@@ -176,7 +176,7 @@ def test_a_restart_of_the_sender_costs_nothing(replica, starts):
 
 
 def test_a_row_that_is_written_at_every_snapshot_is_never_sent_stale(replica):
-    """The application writes one row again and again while a batch is read: the rest goes on, and it comes last."""
+    """The application writes one row again and again before a batch is read: in the end it is read as it is then."""
     a, b = replica("a"), replica("b")
     for code in "123456":
         coin(a, code)
@@ -184,17 +184,16 @@ def test_a_row_that_is_written_at_every_snapshot_is_never_sent_stale(replica):
 
     def write_first(execute, sql, params, many, context):
         nonlocal writes
-        if sql == a.database.vendor.begin_snapshot and writes < 12:
+        if sql == a.database.vendor.begin_snapshot:
             writes += 1
             a.outside("UPDATE testapp_coin SET rate = rate + 1 WHERE code = '3'")
         return execute(sql, params, many, context)
 
     with connections["a"].execute_wrapper(write_first):
         b.pull(a, COIN)
-    assert writes == 12
-    b.pull(a, COIN)
+    assert writes > 1
     assert a.raw("testapp.Coin") == b.raw("testapp.Coin")
-    assert Coin.objects.using("b").get(code="3").rate == 12
+    assert Coin.objects.using("b").get(code="3").rate == writes
 
 
 @pytest.mark.parametrize("scan", [1, 3, 1000])
