@@ -55,7 +55,7 @@ async def passed(*replicas: LiveReplica) -> None:
             await until(count, "the shelf arrives")
 
 
-@pytest.mark.on("sqlite", "mixed")
+@pytest.mark.on("mixed")
 @pytest.mark.parametrize("mode_b", MODES)
 @pytest.mark.parametrize("mode_a", MODES)
 async def test_rows_go_from_who_pushes_to_who_pulls(live: Live, mode_a: str, mode_b: str) -> None:
@@ -102,7 +102,7 @@ async def test_asking_everybody_leaves_out_what_does_not_come_in_and_goes_on(liv
     await until(lambda: a.do(lambda: Shelf.objects.count() == 300), "what is too much for a push is pulled")
 
 
-@pytest.mark.on("sqlite", "mixed")
+@pytest.mark.on("mixed")
 async def test_who_does_not_push_does_not_relay(live: Live, hub: MemoryHub) -> None:
     a, b, c = live("a"), live("b"), live("c")
     await start(c, BOTH)
@@ -121,7 +121,7 @@ async def test_who_does_not_push_does_not_relay(live: Live, hub: MemoryHub) -> N
     await until(lambda: c.count(title="from a"), "c has it from a itself")
 
 
-@pytest.mark.on("sqlite", "mixed")
+@pytest.mark.on("mixed")
 async def test_a_direction_that_is_switched_on_again_brings_everything(live: Live) -> None:
     a, b = live("a"), live("b")
     await start(a, PUSH_ONLY)

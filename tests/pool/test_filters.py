@@ -19,7 +19,7 @@ Live = Callable[..., LiveReplica]
 NOTE = "testapp.Note"
 STARRED = {"stars__gte": 3}
 
-pytestmark = pytest.mark.on("sqlite", "mixed")
+pytestmark = pytest.mark.on("mixed")
 
 
 async def titles(replica: LiveReplica) -> set[str]:

@@ -16,7 +16,7 @@ from tests.testapp.models import Book, Note, Shelf
 
 Live = Callable[..., LiveReplica]
 
-pytestmark = pytest.mark.on("sqlite", "mixed")
+pytestmark = pytest.mark.on("mixed")
 
 #: What one committed state shows of each transaction, by its number: shelves, books and notes with that number.
 SEEN = (

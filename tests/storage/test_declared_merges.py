@@ -52,7 +52,7 @@ def pair(replica):
     return a, b
 
 
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_every_kind_joins_what_two_places_write(pair):
     a, b = pair
     write(a, visits=F("visits") + 2, sum=F("sum") + 1, best=7, first=EARLY, price="10.00", tags=["x", 2, "y"])
@@ -66,7 +66,7 @@ def test_every_kind_joins_what_two_places_write(pair):
     assert not Conflict.objects.using("a").exists() and not Conflict.objects.using("b").exists()
 
 
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_raw_sql_and_rows_that_are_saved_whole_count_as_well(pair):
     a, b = pair
     a.outside("UPDATE testapp_tally SET visits = visits + 1")

@@ -14,7 +14,7 @@ from tests.testapp.models import Book, Note, Place, Ruled, Shelf, Tag
 
 NOTE = "testapp.Note"
 
-pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
+pytestmark = pytest.mark.on("sqlite", "postgresql")
 
 
 @pytest.fixture

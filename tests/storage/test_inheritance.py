@@ -16,7 +16,7 @@ PARENTS = ("testapp.Place", "testapp.Restaurant", "testapp.Pizzeria")
 LABELS = ("testapp.Tag", "testapp.Person", *PARENTS, "testapp.Place_tags", "testapp.Restaurant_guests",
           "testapp.Review", "testapp.Passport")  # fmt: skip
 HOTELS = ("testapp.Place", "testapp.Hotel", "testapp.Guest", "testapp.Review")
-pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
+pytestmark = pytest.mark.on("sqlite", "postgresql")
 
 
 def pull_all(one: StorageReplica, other: StorageReplica, labels: tuple[str, ...] = LABELS) -> None:

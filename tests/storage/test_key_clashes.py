@@ -18,7 +18,7 @@ from tests.storage.test_unique_clashes import _rows_of_different_ages, parked, r
 from tests.testapp.models import Crate, Depot, Parcel
 from tests.workloads.parcels import write
 
-pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
+pytestmark = pytest.mark.on("sqlite", "postgresql")
 LABELS = ("testapp.Depot", "testapp.Crate", "testapp.Parcel")
 __all__ = ["_rows_of_different_ages"]
 
@@ -173,6 +173,7 @@ def test_another_key_of_a_row_that_others_refer_to_and_that_has_a_unique_value(t
     same(*three, labels=LABELS)
 
 
+@pytest.mark.on("sqlite", "postgresql", "mixed")
 @seeded(1)
 def test_random_histories(three, seed):
     """Clashes, deletes, moves and other keys at once: all come to the same tables, and to rest."""

@@ -22,7 +22,7 @@ from tests.storage.test_keys import LABELS, assert_equal, burn
 from tests.storage.test_replicated_rows import hearing, with_signals
 from tests.testapp.models import Crate, Depot
 
-pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
+pytestmark = pytest.mark.on("sqlite", "postgresql")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.storage.conftest import StorageReplica, meet
 from tests.testapp.models import Crate, Depot, Stamp
 
 LABELS = ("testapp.Depot", "testapp.Crate", "testapp.Stamp")
-ALL = pytest.mark.on("sqlite", "postgresql", "mixed")
+ALL = pytest.mark.on("sqlite", "postgresql")
 
 
 def burn(replica: StorageReplica, numbers: int) -> None:

@@ -18,7 +18,7 @@ LABELS = (
     "testapp.Tag", "testapp.Language", "testapp.Person", LINKS, "testapp.Person_friends", "testapp.Person_follows",
     "testapp.Person_languages",
 )  # fmt: skip
-pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
+pytestmark = pytest.mark.on("sqlite", "postgresql")
 
 
 def person(using: str, name: str = "p") -> Person:

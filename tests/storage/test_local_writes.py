@@ -75,7 +75,7 @@ def test_edits_before_and_after_are_sent_as_ever(replica: Any, vendor: str) -> N
         assert (found.title, found.stars, found.body) == ("!one", 1, "after")
 
 
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_a_replica_that_migrates_late_ends_equal_and_reverts_nothing(replica: Any, vendor: str) -> None:
     a, late = replica("a"), replica("late")
     note = notes(a).create(title="long")

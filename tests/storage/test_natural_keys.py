@@ -25,7 +25,7 @@ from tests.workloads import natural_keys
 
 ERRAND, DUTY = ("office.Errand",), ("office.Duty",)
 LABELS = ERRAND + DUTY
-ALL = pytest.mark.on("sqlite", "postgresql", "mixed")
+ALL = pytest.mark.on("sqlite", "postgresql")
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def step(r: random.Random, replicas: list[StorageReplica]) -> None:
         work(r, one, other, LABELS)
 
 
-@ALL
+@pytest.mark.on("sqlite", "postgresql", "mixed")
 @seeded(1)
 def test_random_histories_with_users_that_come_and_go(replica, seed):
     """Nothing is lost: once all have all users, all have the same rows, and what waits is there."""

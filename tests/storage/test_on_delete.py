@@ -45,7 +45,7 @@ def clash(replica, field: str) -> tuple[list[StorageReplica], Desk, Thing]:
 
 
 @pytest.mark.parametrize("field", [*DELETING, *SETTING, *KEEPING, "nothing"])
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_a_delete_that_meets_a_new_child(replica, field):
     replicas, desk, thing = clash(replica, field)
     mend(*replicas)
@@ -106,7 +106,7 @@ def test_a_cascade_goes_as_far_as_it_does_in_django(replica):
     same(a, b, c, labels=LABELS)
 
 
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_a_protected_row_comes_back_with_all_that_it_refers_to(replica):
     """A deletes an office with its desk, B puts a protecting thing on the desk."""
     a, b, c = replica("a"), replica("b"), replica("c")
@@ -125,7 +125,7 @@ def test_a_protected_row_comes_back_with_all_that_it_refers_to(replica):
 
 
 @pytest.mark.parametrize("field", KEEPING)
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_a_row_that_is_referred_to_by_another_field_than_its_key_comes_back(replica, field):
     labels = ("testapp.Country", "testapp.City")
     a, b, c = replica("a"), replica("b"), replica("c")

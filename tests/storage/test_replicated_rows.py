@@ -17,7 +17,7 @@ from tests.replicas import TestReplica
 from tests.storage.conftest import meet
 from tests.testapp.models import Book, Coin, Note, Shelf
 
-pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
+pytestmark = pytest.mark.on("sqlite", "postgresql")
 
 
 @contextmanager

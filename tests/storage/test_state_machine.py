@@ -53,7 +53,7 @@ from tests.storage.test_posting import SmallBudget
 from tests.storage.watched_machine import FAR_MS, WatchedMachine, step
 from tests.storage.watched_replica import Watched
 
-EXAMPLES = 8 * TIMES
+EXAMPLES = 6 * TIMES
 STEPS = int(os.environ.get("P2P_STATE_MACHINE_STEPS", "35"))
 #: A failure of 35 steps takes minutes to shrink.
 SHRINKS = "P2P_STATE_MACHINE_SHRINKS" in os.environ

@@ -22,7 +22,7 @@ from tests.testapp.models import Note
 NOTE = "testapp.Note"
 STARRED = {"stars__gte": 3}
 
-pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
+pytestmark = pytest.mark.on("sqlite", "postgresql")
 
 
 @pytest.fixture

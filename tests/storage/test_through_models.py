@@ -10,7 +10,7 @@ from tests.storage.test_links import assert_equal
 from tests.testapp.models import Club, Membership, Person
 
 LABELS = ("testapp.Person", "testapp.Club", "testapp.Membership")
-pytestmark = pytest.mark.on("sqlite", "postgresql", "mixed")
+pytestmark = pytest.mark.on("sqlite", "postgresql")
 
 
 def test_rows_with_their_extra_fields(replica):

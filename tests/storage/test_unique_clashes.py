@@ -59,7 +59,7 @@ def reasons(replica: StorageReplica) -> set[str]:
     return set(Parking.objects.using(replica.alias).values_list("reason", flat=True))
 
 
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_the_older_insert_keeps_the_value(replica):
     a, b, c = replica("a"), replica("b"), replica("c")
     older = Ruled.objects.using("a").create(code="x")
@@ -89,7 +89,7 @@ def test_the_default_database_is_not_asked_how_to_say_it(replica, monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["changed", "deleted"])
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_the_younger_row_comes_back_when_the_value_is_free(replica, how):
     a, b, c = replica("a"), replica("b"), replica("c")
     older = Ruled.objects.using("a").create(code="x")
@@ -107,7 +107,7 @@ def test_the_younger_row_comes_back_when_the_value_is_free(replica, how):
     same(a, b, c, labels=RULED)
 
 
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_dependants_leave_and_come_back_with_their_row(replica):
     a, b, c = replica("a"), replica("b"), replica("c")
     older = Shelf.objects.using("a").create(name="x")
@@ -341,7 +341,7 @@ def test_a_swap_costs_no_rows_where_the_database_cascades(replica, monkeypatch):
     same(a, b, labels=FOLDERS)
 
 
-@pytest.mark.on("sqlite", "postgresql", "mixed")
+@pytest.mark.on("sqlite", "postgresql")
 def test_rows_that_are_refused_here_keep_what_is_in_them(replica):
     labels = ("testapp.Box",)
     a, b = replica("a"), replica("b")
