@@ -119,8 +119,8 @@ class PoolReporter:
         ended: Sequence[PeerReport],
         reports: Sequence[PeerReport],
     ) -> None:
-        own = {part.declaration: own_vector(part.database, part.stream) for part in self._parts.values()}
         with database_of(self._parts).writing():
+            own = {part.declaration: own_vector(part.database, part.stream) for part in self._parts.values()}
             for (text, peer), count in errors.items():
                 self.rows.write_error(text, peer, count)
             for part in self._parts.values():

@@ -15,8 +15,14 @@ from p2p_replication.storage.subsets import EVERYTHING, Subset
 
 
 def own_vector(database: ReplicaDatabase, stream: StreamStore) -> Vector:
-    """Return the last counters that this replica gave in a stream, by origin (one for each start)."""
-    return dict(Stream.objects.using(database.alias).values_list("own_vector", flat=True).get(pk=stream.id))
+    """Return the last counters that this replica gave in a stream, by origin (one for each start).
+
+    Raises StaleReplica if there is no such stream any more.
+    """
+    found = Stream.objects.using(database.alias).filter(pk=stream.id).values_list("own_vector", flat=True).first()
+    if found is None:
+        raise StaleReplica(f"the database does not know {stream.label} any more (a flush?)")
+    return dict(found)
 
 
 def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int, subset: Subset = EVERYTHING) -> Vector:
