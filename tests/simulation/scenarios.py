@@ -135,7 +135,10 @@ SCENARIOS = (
     ),
     Scenario("copied databases", {**WRITES, **CRASHES, World.copy: 0.5}),
     Scenario(
-        "frames that are doubled and overtake",
+        "frames that are doubled and overtake", {**WRITES, World.connect_one: 12.0}, UNFAITHFUL, options={"keys": 20}
+    ),
+    Scenario(
+        "frames that are doubled and overtake, with much to write",
         {**WRITES, World.write: 30.0, World.write_many: 3.0, World.cut_one: 2.0, World.connect_one: 16.0},
         UNFAITHFUL,
         replicas=(2, 4),
