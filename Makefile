@@ -6,6 +6,7 @@
 #   make simulate [ARGS=...]     whole pools in virtual time, 2,000 seeds, and real schemas; ARGS="--seed 1234 --trace" replays one
 #   make sabotage                break each guarantee on purpose: a test must notice
 #   make sabotage ARGS=--simulation   the same, but the simulation must notice
+#   make bench [ARGS=first_sync] what replication costs here, on a machine at rest (benchmarks/RESULTS.md has the last)
 #   make lint types layers migrations docs wheel wheel-test
 #
 #   PYTHON=...  the interpreter to make the environment with (default: the first fit one of python3.11, python3.12, ...)
@@ -23,7 +24,7 @@ DEMO = $(VENV)/.installed-demo
 DEV = $(VENV)/.installed-dev
 DOCS = $(VENV)/.installed-docs
 
-.PHONY: help demo test histories simulate sabotage lint format types layers migrations docs wheel wheel-test clean
+.PHONY: help demo test bench histories simulate sabotage lint format types layers migrations docs wheel wheel-test clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -45,6 +46,9 @@ simulate: $(DEV)
 
 sabotage: $(DEV)
 	$(BIN)/python -m tests.sabotage $(ARGS)
+
+bench: $(DEV)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

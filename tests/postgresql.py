@@ -36,6 +36,8 @@ class PostgreSQLServer:
         self.made: list[str] = []
         self._as: dict[str, Any] = {"user": UNPRIVILEGED} if os.geteuid() == 0 else {}
         self._process: subprocess.Popen[bytes] | None = None
+        #: Whether commits are safe on the disk, as they are in production.
+        self.durable = False
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +51,8 @@ class PostgreSQLServer:
             programs / "initdb", "-D", self.folder / "data", "--auth=trust", "--encoding=utf8", "-U", "postgres",
             "--no-sync", "--locale=C.UTF-8",
         )  # fmt: skip
-        settings = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
+        options = {**OPTIONS, "fsync": "on", "full_page_writes": "on"} if self.durable else OPTIONS
+        settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [programs / "postgres", "-D", self.folder / "data", "-k", self.folder, *settings],

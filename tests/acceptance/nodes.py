@@ -17,6 +17,7 @@ from typing import Any
 from tests.databases import Database, SQLiteFile
 
 ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = "tests.settings"
 TOPIC = "field-team"
 MODELS = ("testapp.Shelf", "testapp.Book", "testapp.Note")
 TABLES = ("testapp_shelf", "testapp_book", "testapp_note")
@@ -89,11 +90,11 @@ class Process:
 class Server:
     """A Daphne process with the signaling consumer, on a database of its own."""
 
-    def __init__(self, folder: Path, database: Database) -> None:
+    def __init__(self, folder: Path, database: Database, settings: str = SETTINGS) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"ws://127.0.0.1:{self.port}/p2p/signaling/"
-        self.environment = environment(database)
+        self.environment = environment(database, settings=settings)
         self.token = run_python(_SETUP, self.environment).strip()
         self.process = self.start()
 
@@ -112,12 +113,16 @@ class Node:
         folder: where its log lies.
     """
 
-    def __init__(self, name: str, database: Database, server: Server, folder: Path, **options: Any) -> None:
+    def __init__(
+        self, name: str, database: Database, server: Server, folder: Path, settings: str = SETTINGS, **options: Any
+    ) -> None:
         self.name = name
         self.site = database
         self.log = folder / f"{name}.log"
         self.stats = folder / f"{name}.stats"
-        self.environment = environment(database, url=server.url, token=server.token, options={"NAME": name, **options})
+        self.environment = environment(
+            database, url=server.url, token=server.token, options={"NAME": name, **options}, settings=settings
+        )
         self.worker: Process | None = None
 
     @property
@@ -180,10 +185,12 @@ class Node:
         return run_python("import django\ndjango.setup()\n" + code, self.environment)
 
 
-def environment(database: Database, url: str = "", token: str = "", options: Any = None) -> dict[str, str]:
+def environment(
+    database: Database, url: str = "", token: str = "", options: Any = None, settings: str = SETTINGS
+) -> dict[str, str]:
     return {
         **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DJANGO_SETTINGS_MODULE": settings,
         "PYTHONPATH": str(ROOT),
         "P2P_TEST_DATABASE": json.dumps(_durable(database)),
         "P2P_TEST_SIGNALING_URL": url,
@@ -201,8 +208,10 @@ def _durable(database: Database) -> dict[str, Any]:
     return settings
 
 
-def run_python(code: str, env: dict[str, str]) -> str:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+def run_python(code: str, env: dict[str, str], timeout: float = 60.0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

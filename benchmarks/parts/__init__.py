@@ -1,0 +1,1 @@
+"""The parts of ``make bench``. Each has ``run(runs: int) -> list[Figure]``."""

@@ -1,0 +1,44 @@
+"""Two nodes with many equal rows meet again after a few changes."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.figures import Figure
+from benchmarks.nodes import connected_at, fill, linked, run_in, site, start, wait
+
+ROWS = 1_000_000
+CHANGES = 10
+
+
+def run(runs: int) -> list[Figure]:
+    took, sent = [], []
+    with site() as place:
+        full = place.database()
+        fill(full, "Item", f"items({ROWS})")
+        a, b = place.node("a", full), place.node("b")
+        start(a, b)
+        wait(lambda: b.count("items_item") >= ROWS, "the first sync", timeout=900, step=0.5)
+        wait(lambda: linked(a) and linked(b), "both show it")
+        for i in range(runs):
+            b.stop()
+            a.stop()
+            run_in(
+                a.site,
+                "from benchmarks.items.models import Item\n"
+                f"keys = list(Item.objects.values_list('pk', flat=True)[{i * 1000}:{i * 1000 + CHANGES}])\n"
+                f"Item.objects.filter(pk__in=keys).update(rank={1_000_000 + i})",
+            )
+            start(a)
+            time.sleep(3)
+            start(b)
+            where = f"SELECT COUNT(*) FROM items_item WHERE rank = {1_000_000 + i}"
+            ended = wait(lambda where=where: b.sql(where)[0][0] == CHANGES, "the changes", step=0.02)
+            wait(lambda: linked(b), "B shows its peer")
+            took.append((ended - connected_at(b)) * 1000)
+            traffic = b.traffic()
+            sent.append(traffic["channel_bytes_in"] + traffic["channel_bytes_out"])
+    return [
+        Figure("reconnect", f"{CHANGES} changes among {ROWS:,} rows, from the link on", "ms", took, 150),
+        Figure("reconnect", "bytes, both ways", "B", sent, 5_000),
+    ]
