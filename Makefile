@@ -23,6 +23,7 @@ DEPENDENCIES = setup.cfg pyproject.toml .ci/venv
 DEMO = $(VENV)/.installed-demo
 DEV = $(VENV)/.installed-dev
 DOCS = $(VENV)/.installed-docs
+BENCH = $(VENV)/.installed-bench
 
 .PHONY: help demo test bench histories simulate sabotage lint format types layers migrations docs wheel wheel-test clean
 
@@ -34,7 +35,7 @@ demo: $(DEMO)
 
 # In two processes, and then what needs the machine for itself (exit code 5: there is nothing of the kind in ARGS).
 test: $(DEV)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not alone" $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal -m "not alone" $(ARGS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
 histories: $(DEV)
@@ -47,7 +48,7 @@ simulate: $(DEV)
 sabotage: $(DEV)
 	$(BIN)/python -m tests.sabotage $(ARGS)
 
-bench: $(DEV)
+bench: $(BENCH)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(DEV)
@@ -97,4 +98,8 @@ $(DEV): $(DEPENDENCIES)
 
 $(DOCS): $(DEPENDENCIES)
 	@sh .ci/venv $(VENV) docs "$(PYTHON)"
+	@touch $@
+
+$(BENCH): $(DEPENDENCIES)
+	@sh .ci/venv $(VENV) bench "$(PYTHON)"
 	@touch $@

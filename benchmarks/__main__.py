@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from benchmarks import figures, machine
 
-PARTS = ("first_sync", "live", "reconnect", "capture", "start")
+PARTS = ("first_sync", "peers", "live", "reconnect", "pool", "capture", "start", "limits", "stages", "scaling")
 RUNS = 5
 
 
@@ -31,11 +31,15 @@ def main(arguments: Sequence[str]) -> int:
                 print(error, file=sys.stderr)
                 return 1
         print(f"{name} ...", file=sys.stderr, flush=True)
-        found += importlib.import_module(f"benchmarks.parts.{name}").run(options.runs)
-        print(figures.table(found), flush=True)
+        part_began = time.monotonic()
+        measured = importlib.import_module(f"benchmarks.parts.{name}").run(options.runs)
+        print(figures.table(measured), flush=True)
+        print(f"{name}: {time.monotonic() - part_began:.0f} s", file=sys.stderr, flush=True)
+        found += measured
     if not options.parts and not options.busy:
         versions = machine.versions("Django", "aiortc", "zstandard")
         figures.write(found, machine.described(), versions, time.monotonic() - began)
+        importlib.import_module("benchmarks.plots").draw()
     return 0
 
 

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
+#: Parts that are plots: a figure's name is its place on the x axis (a number, with separators).
+BY_ROWS = "rows/s by rows in the table"
+BY_FIELDS = "rows/s by fields of a row"
+BYTES_BY_FIELDS = "bytes on the channel a row, by fields of a row"
+BY_POOL = "seconds until all have 1,000 rows, by replicas in the pool"
 
 
 @dataclass(frozen=True)
@@ -77,5 +82,15 @@ def write(figures: Sequence[Figure], machine: Mapping[str, Any], versions: Mappi
         for figure in figures
         if figure.goal is not None
     }
-    found = {"targets": targets, "machine": dict(machine), "versions": dict(versions)}
+    others = [
+        {
+            "part": figure.part,
+            "name": figure.name,
+            "unit": figure.unit,
+            "value": figure.value,
+            "runs": list(figure.runs),
+        }
+        for figure in figures
+    ]
+    found = {"targets": targets, "machine": dict(machine), "versions": dict(versions), "figures": others}
     (FOLDER / "results.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -15,6 +15,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 #: Share of a core that may be in use before a run begins, and the seconds over which it is looked at.
 AT_REST = 0.15
 LOOK = 3.0
+LOOKS = 10
 
 
 class NotAtRest(Exception):
@@ -37,11 +38,14 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def check_at_rest() -> None:
-    """Raise NotAtRest unless the machine has been idle for some seconds."""
-    busy, began = _busy_seconds(), time.monotonic()
-    time.sleep(LOOK)
-    share = (_busy_seconds() - busy) / (time.monotonic() - began)
-    if share > AT_REST:
+    """Wait until the machine has been idle for some seconds. Raises NotAtRest if that does not come."""
+    for _ in range(LOOKS):
+        busy, began = _busy_seconds(), time.monotonic()
+        time.sleep(LOOK)
+        share = (_busy_seconds() - busy) / (time.monotonic() - began)
+        if share <= AT_REST:
+            return
+    else:
         raise NotAtRest(
             f"The machine is in use: {share:.0%} of a core over {LOOK:g} s. Figures would mean nothing; end what runs, "
             "or say --busy to measure all the same (nothing is written then)."

@@ -135,12 +135,12 @@ def fill(database: Database, model: str, kind: str) -> None:
     run_in(database, code + (_CHECKPOINT if isinstance(database, SQLiteFile) else ""))
 
 
-def start(*nodes: Node) -> None:
-    """Start workers, and wait until each is ready."""
+def start(*nodes: Node, ready: str = "starts with") -> None:
+    """Start workers, and wait until each has said that its pool starts (or ``ready``)."""
     for node in nodes:
         node.start()
     for node in nodes:
-        until(lambda node=node: "starts with" in node.worker.output(), f"{node.name} is ready")
+        until(lambda node=node: ready in node.worker.output(), f"{node.name} is ready")
 
 
 def linked(node: Node) -> int:

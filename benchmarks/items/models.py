@@ -6,9 +6,6 @@ from django.db import models
 
 from p2p_replication.models import ReplicatedModel, uuid7
 
-#: Fields of a wide row, beside its key.
-WIDE = 30
-
 
 class Fields(models.Model):
     title = models.CharField(max_length=100)
@@ -38,7 +35,7 @@ class PlainItem(Fields):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
 
 
-def _wide() -> dict[str, models.Field]:
+def _fields(count: int) -> dict[str, models.Field]:
     kinds = (
         lambda: models.CharField(max_length=40, default=""),
         lambda: models.IntegerField(default=0),
@@ -46,10 +43,15 @@ def _wide() -> dict[str, models.Field]:
         lambda: models.BooleanField(default=False),
         lambda: models.DateTimeField(null=True),
     )
-    return {f"field{i:02}": kinds[i % len(kinds)]() for i in range(WIDE)}
+    return {f"field{i:02}": kinds[i % len(kinds)]() for i in range(count)}
 
 
-Wide = type("Wide", (ReplicatedModel,), {"__module__": __name__, "__doc__": "A row of 30 fields.", **_wide()})
+def _wide(count: int) -> type[models.Model]:
+    about = {"__module__": __name__, "__doc__": f"A row of {count} fields.", **_fields(count)}
+    return type(f"Wide{count}", (ReplicatedModel,), about)
+
+
+Wide10, Wide20, Wide30 = _wide(10), _wide(20), _wide(30)
 
 
 class City(ReplicatedModel):

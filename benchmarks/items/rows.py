@@ -45,12 +45,12 @@ def items(count: int, seed: int = 2) -> Iterator[dict[str, Any]]:
         }
 
 
-def wide(count: int, seed: int = 3) -> Iterator[dict[str, Any]]:
-    """Yield the fields of wide rows."""
+def wide(count: int, fields: int, seed: int = 3) -> Iterator[dict[str, Any]]:
+    """Yield rows of so many fields."""
     draw, made = random.Random(seed), texts(seed)
     for i in range(count):
         row: dict[str, Any] = {}
-        for number in range(30):
+        for number in range(fields):
             match number % 5:
                 case 0:
                     row[f"field{number:02}"] = next(made)[0][:40]

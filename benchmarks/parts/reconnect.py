@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from benchmarks import figures, machine
 from benchmarks.figures import Figure
-from benchmarks.nodes import connected_at, fill, linked, run_in, site, start, wait
+from benchmarks.nodes import connected_at, fill, linked, pid, run_in, site, start, wait
 
 ROWS = 1_000_000
 CHANGES = 10
@@ -18,8 +19,11 @@ def run(runs: int) -> list[Figure]:
         fill(full, "Item", f"items({ROWS})")
         a, b = place.node("a", full), place.node("b")
         start(a, b)
-        wait(lambda: b.count("items_item") >= ROWS, "the first sync", timeout=900, step=0.5)
+        idle = max(machine.memory(pid(a)), machine.memory(pid(b)))
+        ended = wait(lambda: b.count("items_item") >= ROWS, "the first sync", timeout=900, step=0.2)
+        memory = max(machine.peak_memory(pid(a)), machine.peak_memory(pid(b))) - idle
         wait(lambda: linked(a) and linked(b), "both show it")
+        speed = ROWS / (ended - connected_at(b))
         for i in range(runs):
             b.stop()
             a.stop()
@@ -39,6 +43,8 @@ def run(runs: int) -> list[Figure]:
             traffic = b.traffic()
             sent.append(traffic["channel_bytes_in"] + traffic["channel_bytes_out"])
     return [
+        Figure("first sync", f"memory above idle, {ROWS:,} rows", "MiB", [memory], 150),
+        Figure(figures.BY_ROWS, f"{ROWS:,}", "rows/s", [speed]),
         Figure("reconnect", f"{CHANGES} changes among {ROWS:,} rows, from the link on", "ms", took, 150),
         Figure("reconnect", "bytes, both ways", "B", sent, 5_000),
     ]

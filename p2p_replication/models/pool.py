@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
@@ -70,6 +71,11 @@ class Pool(ReplicaState):
         ring_doorbell()
 
 
+def filter_text_of(where: Any) -> str:
+    """Return the canonical text of the filter in ``Declaration.where``, empty if there is none."""
+    return where if isinstance(where, str) else ""
+
+
 class Declaration(ReplicaState):
     """A model that takes part in a pool, with its options and this replica's version vector in it."""
 
@@ -106,8 +112,8 @@ class Declaration(ReplicaState):
 
     @property
     def filter_text(self) -> str:
-        """The canonical text of the filter, empty if there is none."""
-        return self.where if isinstance(self.where, str) else ""
+        """The filter's canonical text, empty if there is none."""
+        return filter_text_of(self.where)
 
     @property
     def direction(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -127,31 +127,48 @@ def unpack_rows(rows: Rows) -> Iterator[ChangedRow]:
     """Turn columns into rows. ``check_rows`` must have passed."""
     seq = clock = 0
     fields, origins = rows.fields, rows.origins
-    by_row: Sequence[tuple[Any, ...]] = list(zip(*map(_from_cells, rows.columns), strict=True))
+    by_row: Iterable[tuple[Any, ...]] = zip(*map(_from_cells, rows.columns), strict=True)
     if not rows.columns:
         by_row = [()] * len(rows.keys)
-    for i, key in enumerate(_from_cells(rows.keys)):
-        seq += rows.seqs[i]
-        clock += rows.clocks[i]
-        dot = (origins[rows.dot_origins[i]], rows.dot_counters[i])
-        dots = {dot[0]: dot[1]}
-        if i in rows.more_dots:
-            dots.update((origins[o], counter) for o, counter in rows.more_dots[i].items())
-        born = dot
-        if i in rows.born:
-            born = (origins[rows.born[i][0]], rows.born[i][1])
-        if i in rows.partial:
-            values = {fields[n]: by_row[i][n] for n in rows.partial[i]}
+    # Most rows have one dot, one clock and all fields.
+    odd = set().union(
+        rows.more_dots, rows.born, rows.inserted, rows.deleted, rows.field_clocks, rows.partial, rows.past
+    )
+    lists = zip(_from_cells(rows.keys), rows.seqs, rows.clocks, rows.dot_origins, rows.dot_counters, strict=True)
+    for i, ((key, step, tick, origin, counter), cells) in enumerate(zip(lists, by_row, strict=True)):
+        seq += step
+        clock += tick
+        dot = (origins[origin], counter)
+        if i in odd:
+            yield _unpack_odd(rows, i, key, seq, clock, dot, cells)
         else:
-            values = dict(zip(fields, by_row[i], strict=True))
-        clocks = {fields[n]: c for n, c in rows.field_clocks[i].items()} if i in rows.field_clocks else None
-        past = None
-        if i in rows.past:
-            past = {fields[n] if n >= 0 else DELETE: tuple(rows.pasts[p]) for n, p in rows.past[i].items()}
-        inserted, deleted = rows.inserted.get(i, clock), rows.deleted.get(i, NEVER)
-        # The clock of a row without fields means nothing.
-        own_clock = clock if values else max(inserted, deleted)
-        yield ChangedRow(key, seq, dots, born, RowState(inserted, deleted, own_clock, values, clocks, past))
+            state = RowState(clock, NEVER, clock, dict(zip(fields, cells, strict=True)))
+            yield ChangedRow(key, seq, {dot[0]: counter}, dot, state)
+
+
+def _unpack_odd(
+    rows: Rows, i: int, key: Any, seq: int, clock: int, dot: tuple[str, int], cells: tuple[Any, ...]
+) -> ChangedRow:
+    """Return the row ``i``, of which ``rows`` has more to say than lies in its lists."""
+    fields, origins = rows.fields, rows.origins
+    dots = {dot[0]: dot[1]}
+    if i in rows.more_dots:
+        dots.update((origins[o], counter) for o, counter in rows.more_dots[i].items())
+    born = dot
+    if i in rows.born:
+        born = (origins[rows.born[i][0]], rows.born[i][1])
+    if i in rows.partial:
+        values = {fields[n]: cells[n] for n in rows.partial[i]}
+    else:
+        values = dict(zip(fields, cells, strict=True))
+    clocks = {fields[n]: c for n, c in rows.field_clocks[i].items()} if i in rows.field_clocks else None
+    past = None
+    if i in rows.past:
+        past = {fields[n] if n >= 0 else DELETE: tuple(rows.pasts[p]) for n, p in rows.past[i].items()}
+    inserted, deleted = rows.inserted.get(i, clock), rows.deleted.get(i, NEVER)
+    # The clock of a row without fields means nothing.
+    own_clock = clock if values else max(inserted, deleted)
+    return ChangedRow(key, seq, dots, born, RowState(inserted, deleted, own_clock, values, clocks, past))
 
 
 def check_rows(rows: Rows) -> None:

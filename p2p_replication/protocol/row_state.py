@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ Value = None | bool | int | float | str | bytes
 
 #: ``{field: clocks}``, the greatest clock of each writer.
 Past = Mapping[str, tuple[int, ...]]
+#: What most rows have beside their values. One for all, as a first sync makes some for each row.
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 #: The name in a ``Past`` under which stands what a delete knew of.
 DELETE = ""
 
@@ -52,9 +55,9 @@ class RowState:
         self.inserted = inserted
         self.deleted = deleted
         self.clock = clock
-        self.values: Mapping[str, Any] = values if values is not None else {}
-        self.field_clocks: Mapping[str, int] = field_clocks if field_clocks is not None else {}
-        self.past: Past = past if past is not None else {}
+        self.values: Mapping[str, Any] = values if values is not None else NOTHING
+        self.field_clocks: Mapping[str, int] = field_clocks if field_clocks is not None else NOTHING
+        self.past: Past = past if past is not None else NOTHING
 
     @classmethod
     def of(
@@ -86,9 +89,11 @@ class RowState:
 
     def latest(self) -> int:
         """Return the greatest clock anywhere in the state: a new write must be above it."""
-        latest = max(self.inserted, self.deleted)
-        if self.values:
-            latest = max(latest, self.clock, *self.field_clocks.values())
+        latest = self.inserted if self.inserted > self.deleted else self.deleted
+        if self.values and self.clock > latest:
+            latest = self.clock
+        if self.values and self.field_clocks:
+            latest = max(latest, *self.field_clocks.values())
         return latest
 
     def __eq__(self, other: object) -> bool:

@@ -58,6 +58,8 @@ def arrival(
         others: the other subsets that this replica takes part in.
         is_leaving: the row is parked and will be hidden.
     """
+    if entry is None and subset.filter is None and not others:
+        return Arrival(incoming, Dots.INCOMING, hides=False, is_news=True)  # As all rows of a first sync.
     is_same = False
     if entry is None or local is None:
         state, dots, is_news = incoming, Dots.INCOMING, True

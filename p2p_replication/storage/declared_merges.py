@@ -49,6 +49,6 @@ def _keep(database: ReplicaDatabase, stream: StreamStore, keys: list[str], new: 
         kept = [e for key, e in entries.items() if e.status == EntryStatus.PRESENT and key in rows.keys() - waiting]
         for entry in kept:
             values = dict(zip(stream.table.names, rows[entry.key], strict=True))
-            entry.merged |= {name: stream.merges[name].initial(values[name]) for name in new}
+            entry.merged = {**entry.merged, **{name: stream.merges[name].initial(values[name]) for name in new}}
         save_entries(database.connection, stream.id, kept)
     return len(kept)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.models.ledger import EntryStatus, LedgerEntry
-from p2p_replication.protocol.row_state import Past
+from p2p_replication.protocol.row_state import NOTHING, Past
 from p2p_replication.storage.vendors import vendor_of
 
 TABLE = LedgerEntry._meta.db_table
@@ -30,8 +29,7 @@ _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _past = msgspec.msgpack.Decoder(dict[str, tuple[int, ...]]).decode
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct):
     """One ledger entry; origins are local numbers."""
 
     key: str
@@ -39,30 +37,30 @@ class Entry:
     inserted: int = 0
     deleted: int = -1
     clock: int = 0
-    field_clocks: dict[str, int] = field(default_factory=dict)
+    field_clocks: Mapping[str, int] = NOTHING
     layout: int = 0
     origin: int = 0
     counter: int = 0
-    more_dots: dict[int, int] = field(default_factory=dict)
+    more_dots: Mapping[int, int] = NOTHING
     own_counter: int = 0
     born_origin: int = 0
     born_counter: int = 0
     seq: int = 0
     digest: bytes = b""
-    held: dict[str, Any] = field(default_factory=dict)
-    past: Past = field(default_factory=dict)
-    merged: dict[str, Any] = field(default_factory=dict)
+    held: Mapping[str, Any] = NOTHING
+    past: Past = NOTHING
+    merged: Mapping[str, Any] = NOTHING
     subsets: int = 0
     is_new: bool = False
 
     @classmethod
     def load(cls, record: Sequence[Any]) -> Entry:
         entry = cls(*record)
-        entry.field_clocks = _clocks(record[5]) if record[5] else {}
-        entry.more_dots = _dots(record[9]) if record[9] else {}
-        entry.held = _unpack(record[15]) if record[15] else {}
-        entry.past = _past(record[16]) if record[16] else {}
-        entry.merged = _unpack(record[17]) if record[17] else {}
+        entry.field_clocks = _clocks(record[5]) if record[5] else NOTHING
+        entry.more_dots = _dots(record[9]) if record[9] else NOTHING
+        entry.held = _unpack(record[15]) if record[15] else NOTHING
+        entry.past = _past(record[16]) if record[16] else NOTHING
+        entry.merged = _unpack(record[17]) if record[17] else NOTHING
         return entry
 
     def record(self) -> tuple[Any, ...]:
@@ -94,16 +92,16 @@ class Entry:
     def dots(self) -> dict[int, int]:
         return {self.origin: self.counter, **self.more_dots}
 
-    def take_dots(self, dots: dict[int, int]) -> None:
+    def take_dots(self, dots: Mapping[int, int]) -> None:
         items = iter(dots.items())
         self.origin, self.counter = next(items)
-        self.more_dots = dict(items)
+        self.more_dots = dict(items) if len(dots) > 1 else NOTHING
 
 
 def set_clocks(entry: Entry, clocks: dict[str, int]) -> None:
     """Store field clocks compactly: the commonest is the row's."""
     if not clocks:
-        entry.clock, entry.field_clocks = max(entry.inserted, entry.deleted), {}
+        entry.clock, entry.field_clocks = max(entry.inserted, entry.deleted), NOTHING
         return
     values = list(clocks.values())
     common = values[0]

@@ -356,7 +356,7 @@ def _settle(
     if entry.status == EntryStatus.PARKED and row is not None and not written.issuperset(names) and entry.held:
         # The row in the table is an older version of the parked one: what was written now counts in both.
         values = dict(zip(names, row, strict=True))
-        entry.held.update({name: states.get(name, values[name]) for name in written})
+        entry.held = {**entry.held, **{name: states.get(name, values[name]) for name in written}}
         entry.merged = stream.merged_values(row)
         entry.layout = stream.full_layout
         entry.digest = stream.digest(entry, row)

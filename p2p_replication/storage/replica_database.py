@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.exceptions import StaleReplica
-from p2p_replication.models.ledger import FieldLayout, Stream
+from p2p_replication.models.ledger import FieldLayout, LedgerEntry, Stream
 from p2p_replication.models.replica import Origin, Replica, Start
 from p2p_replication.protocol.clock import mark_of
 from p2p_replication.storage.database_file import file_at_path
@@ -28,6 +28,9 @@ from p2p_replication.storage.vendors import vendor_of
 from p2p_replication.storage.write_budget import WriteBudget
 
 T = TypeVar("T")
+
+#: Versions after which the database's planner looks at the ledger for the first time; then whenever they have doubled.
+GROWTH = 1_000
 
 __all__ = ["DIGEST_SIZE", "ReplicaDatabase", "StreamStore"]
 
@@ -155,6 +158,8 @@ class ReplicaDatabase:
             self._reached = self.first_sequence
             self._origin_ids: dict[int, str] = {self.origin: self.start}
             self._origin_numbers: dict[str, int] = {self.start: self.origin}
+        #: Versions written since the start; with how many of them the planner is to hear of the ledger's growth.
+        self._versions, self._versions_to_note = 0, GROWTH
         #: Labels of models with new versions since somebody last asked.
         self._changed: set[str] = set()
         #: Rows that came in, for the application's signals.
@@ -203,6 +208,9 @@ class ReplicaDatabase:
         finally:
             self._writing = False
         self.arrivals.committed()
+        if self._versions >= self._versions_to_note:
+            self._versions_to_note = 2 * self._versions
+            self.vendor.note_growth(self.connection, LedgerEntry._meta.db_table)
 
     @contextmanager
     def _part_of_transaction(self) -> Iterator[None]:
@@ -250,11 +258,12 @@ class ReplicaDatabase:
             cursor.execute(f"UPDATE {Replica._meta.db_table} SET sequence = sequence + %s WHERE id = 1", [count])
             cursor.execute(f"SELECT sequence FROM {Replica._meta.db_table} WHERE id = 1")
             last = int(cursor.fetchone()[0])
-        transaction.on_commit(lambda: self._has_reached(last), using=self.alias)
+        transaction.on_commit(lambda: self._has_reached(last, count), using=self.alias)
         return last - count + 1
 
-    def _has_reached(self, sequence: int) -> None:
+    def _has_reached(self, sequence: int, versions: int) -> None:
         self._reached = max(self._reached, sequence)
+        self._versions += versions
 
     def sequence(self) -> int:
         """Return the last sequence number that was given."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.clock import is_too_far_ahead
-from p2p_replication.protocol.row_state import DELETE, RowState
+from p2p_replication.protocol.row_state import DELETE, NOTHING, RowState
 from p2p_replication.storage.ledger import Entry, set_clocks
 from p2p_replication.storage.replica_database import StreamStore
 from p2p_replication.storage.table import WireRow
@@ -48,7 +48,10 @@ def store_state(
     entry.past = state.past
     known = stream.table.codecs
     if status == EntryStatus.PRESENT:
-        entry.held = {name: value for name, value in state.values.items() if name not in known or name in awaited}
+        if not awaited and state.values.keys() <= known.keys():
+            entry.held = NOTHING
+        else:
+            entry.held = {name: value for name, value in state.values.items() if name not in known or name in awaited}
         if len(state.values) - len(entry.held) + len(awaited) == len(known):
             entry.layout = stream.full_layout
         else:
@@ -61,17 +64,17 @@ def store_state(
     if state.field_clocks:
         set_clocks(entry, {name: state.clock_of(name) for name in state.values})
     else:
-        entry.clock, entry.field_clocks = state.clock, {}
+        entry.clock, entry.field_clocks = state.clock, NOTHING
 
 
-def _merged(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> dict[str, Any]:
+def _merged(stream: StreamStore, entry: Entry, state: RowState, status: EntryStatus) -> Mapping[str, Any]:
     """Return what an entry keeps of its fields with a declared merge, before it gets another state."""
     if status == EntryStatus.PRESENT:
         return {name: state.values[name] for name in stream.merges if name in state.values}
     if status == EntryStatus.PARKED and entry.status == EntryStatus.PRESENT:
         # The older row stays in the table: what the application adds to it is told from what it has now.
         return {name: stream.merges[name].shown(value) for name, value in entry.merged.items() if name in stream.merges}
-    return entry.merged if status == EntryStatus.PARKED else {}
+    return entry.merged if status == EntryStatus.PARKED else NOTHING
 
 
 def is_ahead(stream: StreamStore, entry: Entry) -> bool:

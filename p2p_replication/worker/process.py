@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable, Coroutine
@@ -19,6 +20,10 @@ from p2p_replication.worker.supervisor import PoolSupervisor
 logger = logging.getLogger("p2p_replication.worker")
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: A batch makes thousands of objects that live for some milliseconds. With Python's own 700 the collector looks through
+#: them again and again, and through all that the modules have: a fifth of a first sync.
+COLLECT_AFTER = 20_000
 
 Display = Callable[[PoolSupervisor], Coroutine[Any, Any, None]]
 
@@ -39,6 +44,8 @@ class SyncWorker(Worker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM; once it ends, both are ignored for the rest of the process."""
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
         asyncio.run(self.handle())
 
     async def handle(self) -> None:

@@ -45,8 +45,11 @@ def settle(connection: BaseDatabaseWrapper, stream: Stream, table: ModelTable, w
             if entry.status == EntryStatus.PRESENT and key in rows and fields:
                 row = dict(zip(table.names, rows[key], strict=True))
                 _follow(entry, row, fields, layouts)
-                for name in fields & table.options.merge.keys():
-                    entry.merged[name] = table.options.merge[name].of(table.codecs[name].wire_type).initial(row[name])
+                merges = {name: table.options.merge[name] for name in fields & table.options.merge.keys()}
+                entry.merged = {
+                    **entry.merged,
+                    **{name: m.of(table.codecs[name].wire_type).initial(row[name]) for name, m in merges.items()},
+                }
                 settled.append(entry)
         save_entries(connection, stream.pk, settled)
 

@@ -106,6 +106,9 @@ class Vendor(Protocol):
     def next_numbers(self, connection: BaseDatabaseWrapper, table: str, column: str, count: int) -> list[int]:
         """Take so many numbers that the database itself would give to new rows as their primary keys."""
 
+    def note_growth(self, connection: BaseDatabaseWrapper, table: str) -> None:
+        """Let the database's planner know that a table has become much larger. Outside of a transaction."""
+
     def is_busy(self, error: BaseException) -> bool:
         """Tell whether an error means that the application holds a lock: the same will work a little later."""
 

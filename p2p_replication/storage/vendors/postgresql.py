@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from django.db import DataError, OperationalError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -37,6 +38,10 @@ APPLYING = "p2p_replication.applying"
 _BUSY = {"55P03", "40P01", "40001"}
 #: SQL types of keys, by wire type (of a key that is a foreign key: the last word).
 _KEY_CASTS = {"uuid": "::uuid"}
+#: Kinds of values whose JSON is what the server reads as the same value.
+_PLAIN = {str, int, bool, type(None)}
+
+_encode = msgspec.json.Encoder().encode
 
 
 class PostgreSQL:
@@ -150,17 +155,39 @@ class PostgreSQL:
     def insert(
         self, cursor: Any, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]], conflict: str = ""
     ) -> int:
+        into = f"INSERT INTO {table} ({', '.join(columns)})"
+        names = [f"c{i}" for i in range(len(columns))]
+        types = self._types(cursor, table, columns)
+        # One parameter for all rows: with one a value, finding them in the statement takes longer than all the rest.
+        source = f"json_to_recordset(%s) r({', '.join(f'{name} text' for name in names)})"
+        values = ", ".join(f"{name}::{kind}" for name, kind in zip(names, types, strict=True))
         one = f"({', '.join(['%s'] * len(columns))})"
         size = max(1, min(500, MAX_VALUES // max(len(columns), 1)))
         inserted = 0
         for start in range(0, len(records), size):
             chunk = records[start : start + size]
-            cursor.execute(
-                f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([one] * len(chunk))} {conflict}",
-                [value for record in chunk for value in record],
-            )
+            text = _as_json(names, chunk)
+            if text is not None:
+                cursor.execute(f"{into} SELECT {values} FROM {source} {conflict}", [text])
+            else:
+                params = [value for record in chunk for value in record]
+                cursor.execute(f"{into} VALUES {', '.join([one] * len(chunk))} {conflict}", params)
             inserted += int(cursor.rowcount)
         return inserted
+
+    def _types(self, cursor: Any, table: str, columns: Sequence[str]) -> list[str]:
+        """Return the SQL types of columns (quoted, as is the table), without limits: a cast would cut values off there.
+
+        Asked each time, as a migration may change them under an open connection.
+        """
+        cursor.execute(
+            "SELECT attname, format_type(atttypid, -1) FROM pg_attribute "
+            "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+            [table.replace("%%", "%")],
+        )
+        types = dict(cursor.fetchall())
+        names = [column.replace("%%", "%").removeprefix('"').removesuffix('"') for column in columns]
+        return [types[self.stored_name(name.replace('""', '"'))] for name in names]
 
     def next_numbers(self, connection: BaseDatabaseWrapper, table: str, column: str, count: int) -> list[int]:
         quoted = connection.ops.quote_name(table)
@@ -178,5 +205,30 @@ class PostgreSQL:
             cursor.execute(f"SELECT {number} FROM generate_series(1, %s)", [count] if default else [sequence, count])
             return [int(record[0]) for record in cursor.fetchall()]
 
+    def note_growth(self, connection: BaseDatabaseWrapper, table: str) -> None:
+        # Until this is done the server takes each model for some dozen rows, and reads all of them for each batch. Its
+        # own autovacuum comes a minute later, or more: after the first sync.
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {table}")
+
     def is_busy(self, error: BaseException) -> bool:
         return isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", None) in _BUSY
+
+
+def _as_json(names: Sequence[str], records: Sequence[Sequence[Any]]) -> str | None:
+    """Return records as a JSON list of objects; None if a value is of a kind that is not the same in JSON."""
+    rows = []
+    for record in records:
+        row = {}
+        for name, value in zip(names, record, strict=True):
+            if type(value) is bytes:
+                row[name] = f"\\x{value.hex()}"
+            elif type(value) in _PLAIN:
+                row[name] = value
+            else:
+                return None
+        rows.append(row)
+    try:
+        return _encode(rows).decode()
+    except OverflowError:
+        return None

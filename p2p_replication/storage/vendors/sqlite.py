@@ -131,6 +131,9 @@ class SQLite:
             last = max(last, cursor.fetchone()[0] or 0)
         return list(range(last + 1, last + 1 + count))
 
+    def note_growth(self, connection: BaseDatabaseWrapper, table: str) -> None:
+        """The planner takes a unique index where there is one, however large the table."""
+
     def is_busy(self, error: BaseException) -> bool:
         return False
 
