@@ -111,8 +111,6 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": ["console"], "level": "INFO", "propagate": False},
-        # It tells of every commit.
-        "watchfiles": {"level": "WARNING"},
     },
 }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from p2p_replication.exceptions import ConnectionClosed, ModelFailed
 from p2p_replication.pool.bundles import apply_bundle, read_for_pulls, read_for_push
 from p2p_replication.pool.peer_digests import PeerDigests
+from p2p_replication.pool.work_queue import WorkQueue
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.introduction import SessionConfig
@@ -51,7 +52,7 @@ class Replicator:
         self._outgoing: deque[list[bytes]] = deque()
         self._has_outgoing = asyncio.Event()
         self._sent_all = asyncio.Event()
-        self._work: asyncio.Queue[fx.Effect] = asyncio.Queue()
+        self._work = WorkQueue()
         self._tick_soon = asyncio.Event()
         self._over = asyncio.Event()
         self._failed: BaseException | None = None
@@ -122,7 +123,7 @@ class Replicator:
                     self.close_reason, self.closed_by_error = effect.reason, effect.is_error
                     self._over.set()
                 case _:
-                    self._work.put_nowait(effect)
+                    self._work.put(effect)
         if self.session.wants_tick_soon:
             self._tick_soon.set()
 
@@ -163,7 +164,7 @@ class Replicator:
             self.carry_out()
 
     async def _carry_work(self) -> None:
-        """Carry out what needs the database, in order: a batch is applied before the next is looked at."""
+        """Carry out what needs the database, one after another: a batch is applied before the next is looked at."""
         while True:
             effect = await self._work.get()
             match effect:

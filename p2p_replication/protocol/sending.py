@@ -11,6 +11,7 @@ from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.changes import PushBatch, ReadBatch
 from p2p_replication.protocol.credit import Credit
 from p2p_replication.protocol.digest_exchange import DigestExchange
+from p2p_replication.protocol.families import families
 from p2p_replication.protocol.introduction import SessionConfig
 from p2p_replication.protocol.messages import Changes, State
 from p2p_replication.protocol.model_link import ModelLink
@@ -29,6 +30,9 @@ class Sending(DigestExchange):
         self._pushing = self._reading = False
         #: More was written while a push was under way.
         self._unpushed = False
+        self._families = families(config.models)
+        #: By family, when it had its last turn in the answers to pulls.
+        self._turns: dict[str, int] = {}
         #: A REQUEST has said that another one follows.
         self._request_follows = False
         super().__init__(config, now)
@@ -90,12 +94,12 @@ class Sending(DigestExchange):
         """Let the peer have what is new here: own changes by push, others' by announcement.
 
         One push is on its way at a time: what is written meanwhile goes in the next one, together, and a slow peer
-        has no backlog of small batches.
+        has no backlog of small batches. It need not wait for credit that the pull of another model has used up.
         """
         if link.serve is not None or (link.peer is None and link.gives):
             return  # Its pull will end with our vector, or has yet to come.
         if link.gives and link.local.get(self.config.start, 0) > (link.peer or {}).get(self.config.start, 0):
-            if link.push_refused or not (self._credit.has_room or self.push_under_way):
+            if link.push_refused:
                 link.announce_pending = True
             elif self.push_under_way:
                 self._unpushed = True
@@ -136,11 +140,16 @@ class Sending(DigestExchange):
     def pull_wishes(self) -> list[fx.PullWish]:
         """Return what to read next for the peer's pulls.
 
-        The pulls that have begun together are read together; if they are too long for that, one after the other, in
-        the order in which they came: parents before children.
+        The pulls that have begun together are read together. If they are too long for that, families of models take
+        turns, so that none waits for another's first sync; and in a family one comes after the other, in the order
+        in which they were asked for: parents before children.
         """
         serves = [(link.label, link.serve) for link in self.links.values() if link.serve is not None]
         serves.sort(key=lambda item: item[1].number)
+        if any(serve.after is not None for _, serve in serves):
+            family = min((self._families[label] for label, _ in serves), key=lambda name: self._turns.get(name, 0))
+            self._turns[family] = max(self._turns.values(), default=0) + 1
+            serves = [(label, serve) for label, serve in serves if self._families[label] == family]
         if serves and serves[0][1].after is not None:
             del serves[1:]
         return [

@@ -1,7 +1,8 @@
 """Wake-ups: learning soon that another process has committed, on SQLite. Correctness never depends on them.
 
-SQLite tells nobody. A file watcher sees the write-ahead log grow; underneath, ``PRAGMA data_version`` on one held
-connection is polled: it changes with every commit of another connection, and means something only on the same one.
+SQLite tells nobody. ``PRAGMA data_version`` on one held connection changes with every commit of another connection, and
+means something only on the same one. It is looked at when the file or its write-ahead log is written to, as far as the
+system says so (inotify, on Linux), and from time to time in any case.
 """
 
 from __future__ import annotations
@@ -13,24 +14,35 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
-
-import watchfiles
 
 logger = logging.getLogger("p2p_replication.worker")
 
-#: watchfiles at its defaults takes 80 ms to tell; with these about 9.
-WATCH_STEP_MS = 5
-WATCH_DEBOUNCE_MS = 10
+#: Seconds between looks once something was written: the commit counts only after the log is on the disk.
+AFTER_A_WRITE = (0.0, 0.0003, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
+#: Seconds that commits are gathered after one was told: whoever writes on and on is looked at so often.
+GATHER = 0.002
+
+
+class FileWatch(Protocol):
+    """Waits until a file is written to."""
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether something was written, or whether ``end`` was called; at once then."""
+
+    def end(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class SQLiteWakeups:
     """Calls ``wake`` in the loop soon after any commit to a SQLite file.
 
     Args:
-        poll: seconds between polls while the file is not watched.
-        poll_watched: seconds between polls while it is (network disks send no events).
-        watch: use the file watcher.
+        poll: seconds between looks while the file is not watched.
+        poll_watched: seconds between looks while it is (network disks send no events).
+        watch: use the file watcher, where there is one.
     """
 
     def __init__(
@@ -42,7 +54,8 @@ class SQLiteWakeups:
         self._poll_watched = poll_watched
         self._watch = watch
         self._stop = threading.Event()
-        self._watching = False
+        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -52,54 +65,66 @@ class SQLiteWakeups:
             with contextlib.suppress(RuntimeError):  # The loop may be closed already.
                 loop.call_soon_threadsafe(self._wake)
 
-        poller = threading.Thread(target=self._poll_version, args=(wake,), name="p2p-poll", daemon=True)
-        poller.start()
+        watch = self._new_watch() if self._watch else None
+        looking = threading.Thread(target=self._look, args=(watch, wake), name="p2p-poll", daemon=True)
+        looking.start()
         try:
-            if self._watch:
-                await self._watch_files()
             await asyncio.Event().wait()
         finally:
             self._stop.set()
-            await asyncio.to_thread(poller.join, 2)
+            if watch is not None:
+                watch.end()
+            await asyncio.to_thread(looking.join, 2)
 
-    async def _watch_files(self) -> None:
-        names = {self.path.name, self.path.name + "-wal", self.path.name + "-journal"}
+    def _new_watch(self) -> FileWatch | None:
         try:
-            self._watching = True
-            async for _ in watchfiles.awatch(
-                self.path.parent,
-                step=WATCH_STEP_MS,
-                debounce=WATCH_DEBOUNCE_MS,
-                watch_filter=lambda change, path: Path(path).name in names,
-                recursive=False,
-            ):
-                self._wake()
-        except Exception as error:
-            logger.warning("the file watcher failed, polling every %g s instead: %s", self._poll, error)
-        finally:
-            self._watching = False
+            from p2p_replication.worker.inotify import INotifyWatch
 
-    def _poll_version(self, wake: Callable[[], None]) -> None:
-        connection = None
-        last = opened = None
-        while not self._stop.wait(self._poll_watched if self._watching else self._poll):
-            try:
-                if connection is None:
-                    connection = sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=1)
-                    opened = _identity(self.path)
-                version = connection.execute("PRAGMA data_version").fetchone()[0]
-                if _identity(self.path) != opened:
-                    raise sqlite3.OperationalError("another file has taken the place of the database")
-            except sqlite3.Error:
-                if connection is not None:
-                    connection.close()
-                connection = None
-                version = None
+            return INotifyWatch(self.path.parent, {self.path.name + end for end in ("", "-wal", "-journal")})
+        except (ImportError, OSError) as error:
+            logger.info("no file watcher (%s): the database is looked at every %g s", error, self._poll)
+            return None
+
+    def _look(self, watch: FileWatch | None, wake: Callable[[], None]) -> None:
+        last = None
+        pauses = iter(AFTER_A_WRITE)
+        while not self._stop.is_set():
+            version = self._version()
             if version != last:
                 last = version
                 wake()
-        if connection is not None:
-            connection.close()
+                self._stop.wait(GATHER)
+                pauses = iter(AFTER_A_WRITE) if watch is not None else pauses
+                continue
+            if watch is None:
+                self._stop.wait(self._poll)
+            elif (pause := next(pauses, None)) is not None:
+                self._stop.wait(pause)
+            elif watch.wait(self._poll_watched):
+                pauses = iter(AFTER_A_WRITE)
+        if watch is not None:
+            watch.close()
+        self._disconnect()
+
+    def _version(self) -> int | None:
+        """Return the file's data version; None if it can't be told."""
+        try:
+            if self._connection is None:
+                uri = f"file:{quote(str(self.path))}?mode=ro"
+                self._connection = sqlite3.connect(uri, uri=True, timeout=1)
+                self._opened = _identity(self.path)
+            version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+            if _identity(self.path) != self._opened:
+                raise sqlite3.OperationalError("another file has taken the place of the database")
+            return version
+        except sqlite3.Error:
+            self._disconnect()
+            return None
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

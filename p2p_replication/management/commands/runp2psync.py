@@ -29,7 +29,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         use_uvloop()
-        quiet_watcher()
         # Imported here: the worker pulls in what no other command needs.
         from p2p_replication.worker import terminal
         from p2p_replication.worker.process import SyncWorker
@@ -50,11 +49,6 @@ def use_uvloop() -> None:
     except ImportError:
         return
     uvloop.install()
-
-
-def quiet_watcher() -> None:
-    """Drop watchfiles' own line for every commit."""
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def log_to(stream: Any, verbosity: int) -> None:
