@@ -16,8 +16,9 @@ from p2p_replication.storage.bundles import Delivery
 from p2p_replication.storage.changes import PUSH_ROWS, PullWish, PushWish
 from p2p_replication.storage.content_digests import read_digest
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.stored_vectors import own_vector
 from p2p_replication.storage.subsets import EVERYTHING, Subset
-from p2p_replication.storage.vectors import cursor_of, expect_whole, own_vector, vector_of
+from p2p_replication.storage.vectors import cursor_of, expect_whole, vector_of
 
 
 @dataclass(frozen=True)

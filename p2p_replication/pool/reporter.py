@@ -14,7 +14,7 @@ from p2p_replication.pool.replicator import Replicator
 from p2p_replication.protocol.version_vector import Vector, covers
 from p2p_replication.storage.parking import MISSING_PARENT, REFERENCED
 from p2p_replication.storage.replica_database import ReplicaDatabase
-from p2p_replication.storage.vectors import own_vector
+from p2p_replication.storage.stored_vectors import own_vector
 
 logger = logging.getLogger("p2p_replication.pool")
 

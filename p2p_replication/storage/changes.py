@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2p_replication.exceptions import RowTooLarge
-from p2p_replication.models.ledger import EntryStatus, Stream
+from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, pack_rows
 from p2p_replication.storage.clean_snapshots import Dirty, read_clean
 from p2p_replication.storage.ledger import COLUMNS, TABLE, Entry
 from p2p_replication.storage.posting import log_is_waiting, pending_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.stored_vectors import own_vectors
 from p2p_replication.storage.subsets import EVERYTHING, Share, Subset, mark_shared, unmarked
 from p2p_replication.storage.vectors import check_own_counter, vector_of
 from p2p_replication.storage.versions import state_of
@@ -220,7 +221,7 @@ def read_pushes(database: ReplicaDatabase, wishes: Sequence[PushWish]) -> list[P
     none = [PushBatch(wish.push_from, wish.push_from, database.start, None, 0) for wish in wishes]
 
     def read(at_last: bool) -> list[tuple[PushBatch, list[str], int]]:
-        own = dict(Stream.objects.using(database.alias).values_list("pk", "own_vector"))
+        own = own_vectors(database)
         last = [own.get(wish.stream.id, {}).get(database.start, 0) for wish in wishes]
         try:
             return [

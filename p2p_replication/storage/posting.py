@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, EntryStatus, Operation, Stream
+from p2p_replication.models.ledger import BLOCK_BITS, ChangeLogEntry, EntryStatus, Operation
 from p2p_replication.models.replica import Replica
 from p2p_replication.protocol.clock import ADOPTED, NEVER, milliseconds_of, next_clock
 from p2p_replication.protocol.conflicts import begin_life, end_life, overwrite
@@ -21,6 +21,7 @@ from p2p_replication.storage.merge_states import correct_rows, differing_values,
 from p2p_replication.storage.parking import BUSY, busy_keys, forget_parked, note_parked
 from p2p_replication.storage.renamed_keys import log_referring_rows
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.stored_vectors import give_counter
 from p2p_replication.storage.table import WireRow
 from p2p_replication.storage.versions import state_of, store_state
 
@@ -165,7 +166,7 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     keys = list(by_key)
     ledger = load_entries(database.connection, stream.id, keys)
     rows = stream.table.read(keys)
-    unsettled = Replica.objects.using(database.alias).values_list("unsettled_through", flat=True).get()
+    unsettled = _unsettled_through(database)
     parked = [key for key, entry in ledger.items() if entry.status == EntryStatus.PARKED]
     ending = busy_keys(database, stream, [key for key in parked if not ledger[key].alive])
     if renamed := [key for key, log in by_key.items() if any(item.is_renaming for item in log)]:
@@ -196,6 +197,12 @@ def _post_stream(database: ReplicaDatabase, stream: StreamStore, by_key: dict[st
     return True
 
 
+def _unsettled_through(database: ReplicaDatabase) -> int:
+    with database.connection.cursor() as cursor:
+        cursor.execute(f"SELECT unsettled_through FROM {REPLICA}")
+        return int(cursor.fetchone()[0])
+
+
 def _note_ended(stream: StreamStore, entry: Entry, row: WireRow | None, log: Sequence[LogEntry]) -> None:
     """Keep edits that a delete, which waited for their lock, ends: ``fold`` does not count them."""
     edits = [item for item in log if item.operation == Operation.UPDATE and not item.is_renaming]
@@ -221,9 +228,7 @@ def give_dots(database: ReplicaDatabase, stream: StreamStore, entries: Sequence[
         if not entry.born_origin:
             entry.born_origin, entry.born_counter = database.origin, counter
         counter += 1
-    row = Stream.objects.using(database.alias).get(pk=stream.id)
-    row.own_vector[database.start] = counter - 1
-    Stream.objects.using(database.alias).filter(pk=stream.id).update(own_vector=row.own_vector)
+    give_counter(database, stream, counter - 1)
 
 
 def fold(

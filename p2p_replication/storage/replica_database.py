@@ -309,7 +309,9 @@ class ReplicaDatabase:
 
     def check_streams(self) -> None:
         """Raise StaleReplica if the streams in the database are no longer those this worker has opened."""
-        now = dict(Stream.objects.using(self.alias).values_list("pk", "layout_id"))
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT id, layout_id FROM {Stream._meta.db_table}")
+            now = dict(cursor.fetchall())
         for stream in self.streams.values():
             if now.get(stream.id, 0) != stream.installed_layout:
                 raise StaleReplica(f"capture of {stream.label} has been installed anew (a migration, a flush)")

@@ -8,25 +8,19 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from p2p_replication.exceptions import FilterChanged, StaleReplica
-from p2p_replication.models.ledger import Stream
-from p2p_replication.models.pool import Declaration, PullCursor
+from p2p_replication.models.pool import PullCursor
 from p2p_replication.protocol.version_vector import Vector, covers, joined
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
+from p2p_replication.storage.stored_vectors import (
+    DECLARATION,
+    own_vector,
+    raise_taken,
+    taken_vector,
+    taken_vectors,
+)
 from p2p_replication.storage.subsets import EVERYTHING, Subset
 
-DECLARATION = Declaration._meta.db_table
 CURSOR = PullCursor._meta.db_table
-
-
-def own_vector(database: ReplicaDatabase, stream: StreamStore) -> Vector:
-    """Return the last counters that this replica gave in a stream, by origin (one for each start).
-
-    Raises StaleReplica if there is no such stream any more.
-    """
-    found = Stream.objects.using(database.alias).filter(pk=stream.id).values_list("own_vector", flat=True).first()
-    if found is None:
-        raise StaleReplica(f"the database does not know {stream.label} any more (a flush?)")
-    return dict(found)
 
 
 def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int, subset: Subset = EVERYTHING) -> Vector:
@@ -37,18 +31,15 @@ def vector_of(database: ReplicaDatabase, stream: StreamStore, declaration: int, 
 
     Raises FilterChanged if the declaration has another filter by now.
     """
-    declarations = Declaration.objects.using(database.alias).filter(model=stream.label)
-    known = {pk: values for pk, *values in declarations.values_list("pk", "filter_digest", "vector", "pull")}
-    vector = dict(own_vector(database, stream))
+    known = {taken.declaration: taken for taken in taken_vectors(database, stream.label)}
+    vector = own_vector(database, stream)
     # Of this start nobody knows more than we do, whatever a peer says.
     own = vector.get(database.start)
     if declaration in known:
-        _check_filter(stream, known[declaration][0], subset)
-        for pk, (digest, taken, pull) in known.items():
-            if pk != declaration and (pull or {}).get("modifier"):
-                continue  # It may have refused rows of what its vector covers.
-            if digest == subset.digest:
-                vector = joined(vector, taken)
+        _check_filter(stream, known[declaration].filter_digest, subset)
+        for taken in known.values():
+            if taken.filter_digest == subset.digest and (taken.declaration == declaration or not taken.has_modifier):
+                vector = joined(vector, taken.vector)
     vector.pop(database.start, None)
     return {**vector, database.start: own} if own else vector
 
@@ -98,10 +89,9 @@ def expect_whole(database: ReplicaDatabase, declaration: int, replica_id: str, w
 
 def raise_vector(database: ReplicaDatabase, declaration: int, claim: Vector) -> None:
     """Join a claim into the vector, in the transaction that applied its rows."""
-    row = Declaration.objects.using(database.alias).filter(pk=declaration).first()
-    if row is not None and not covers(row.vector, claim):
-        row.vector = joined(row.vector, claim)
-        row.save(using=database.alias, update_fields=["vector"])
+    vector = taken_vector(database, declaration)
+    if vector is not None and not covers(vector, claim):
+        raise_taken(database, declaration, joined(vector, claim))
 
 
 def cursor_of(database: ReplicaDatabase, declaration: int, replica_id: str) -> tuple[str, int, int]:

@@ -9,7 +9,7 @@ import pytest
 from p2p_replication.exceptions import StaleReplica
 from p2p_replication.models import Stream
 from p2p_replication.storage.replica_identity import new_start
-from p2p_replication.storage.vectors import own_vector
+from p2p_replication.storage.stored_vectors import own_vector
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
 
