@@ -39,7 +39,7 @@ class AppSettings:
     #: A clock further ahead of ours than this is parked, not applied.
     MAX_CLOCK_SKEW: float = 300.0
     #: A silent link is probed after this time ...
-    HEARTBEAT_INTERVAL: float = 2.5
+    HEARTBEAT_INTERVAL: float = 3.5
     #: ... and given up after this one.
     PEER_TIMEOUT: float = 8.0
     #: How long others believe that a worker which stopped beating is alive.
@@ -51,7 +51,7 @@ class AppSettings:
     FILE_WATCHER: bool = True
     #: Poll for other processes' commits: with and without the file watcher (SQLite).
     POLL_INTERVAL: float = 0.020
-    POLL_INTERVAL_WATCHED: float = 0.250
+    POLL_INTERVAL_WATCHED: float = 1.0
     #: psycopg parameters of the connection that listens for commits, where they differ from DATABASES (PostgreSQL):
     #: ``{"host": ..., "port": ...}`` of the server itself if Django talks to a pooler.
     LISTEN_CONNECTION: dict[str, Any] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import datetime
 import time
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.utils import timezone
 
 from p2p_replication.models.doorbell import ring_doorbell
@@ -60,6 +60,13 @@ class WorkerRequest(ReplicaState):
     @classmethod
     def take(cls, using: str, pools: set[int]) -> list[WorkerRequest]:
         """Return the requests that wait, are about these pools or none, and that no other worker has taken."""
+        with connections[using].cursor() as cursor:
+            # Asked several times a second, for months, and next to never is there any.
+            cursor.execute(
+                f"SELECT EXISTS (SELECT 1 FROM {cls._meta.db_table} WHERE state = %s)", [RequestState.WAITING]
+            )
+            if not cursor.fetchone()[0]:
+                return []
         mine = models.Q(pool=None) | models.Q(pool__in=pools)
         waiting = cls.objects.using(using).filter(mine, state=RequestState.WAITING, deadline__gt=timezone.now())
         return [

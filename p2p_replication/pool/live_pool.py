@@ -33,6 +33,8 @@ logger = logging.getLogger("p2p_replication.pool")
 
 #: Seconds until a signaling server that refused us is asked again.
 REFUSED_PAUSE = 20.0
+#: Seconds after which the sessions' clocks are looked at, at most.
+TICK = 1.25
 #: Seconds that replicators have for their goodbyes.
 GOODBYE = 3.0
 
@@ -93,6 +95,7 @@ class LivePool:
 
     async def run(self) -> None:
         """Join the topic and replicate with everybody there. Runs until cancelled; errors are reported, not raised."""
+        ticking = asyncio.create_task(self._tick(), name="p2p-tick")
         try:
             while True:
                 self._halted = ""
@@ -107,7 +110,18 @@ class LivePool:
                 self._halted = f"refused or failed, asks again after {REFUSED_PAUSE:g} s"
                 await asyncio.sleep(REFUSED_PAUSE)
         finally:
+            ticking.cancel()
             await self._shut_down()
+
+    async def _tick(self) -> None:
+        """Let all sessions see the time at once: at rest it is the waking up that costs."""
+        while True:
+            await asyncio.sleep(min(TICK, self.setup.heartbeat / 2))
+            for replicator in list(self.replicators):
+                try:
+                    replicator.tick()
+                except Exception as error:
+                    replicator.fail(error)
 
     async def _shut_down(self) -> None:
         for replicator in list(self.replicators):

@@ -24,9 +24,8 @@ from p2p_replication.transport.base import Connection
 if TYPE_CHECKING:
     from p2p_replication.pool.live_pool import LivePool
 
-#: How often the session's clock is looked at; gathered announcements wait at most the shorter time.
-TICK = 0.5
-TICK_SOON = 0.03
+#: Seconds that announcements are gathered.
+GATHER = 0.03
 #: Seconds that a goodbye has to leave.
 FLUSH = 1.0
 #: Messages that may wait for a peer that does not read.
@@ -75,7 +74,7 @@ class Replicator:
         """Replicate until the session is over, then close the connection. Raises what went wrong on this side."""
         pumps = [
             asyncio.create_task(pump(), name=f"p2p-{pump.__name__}")
-            for pump in (self._receive, self._send, self._carry_work, self._tick)
+            for pump in (self._receive, self._send, self._carry_work, self._announce)
         ]
         for task in pumps:
             task.add_done_callback(self._pump_ended)
@@ -127,6 +126,11 @@ class Replicator:
         if self.session.wants_tick_soon:
             self._tick_soon.set()
 
+    def tick(self) -> None:
+        """Let the session see what time it is."""
+        self.session.tick(time.monotonic())
+        self.carry_out()
+
     def fail(self, error: BaseException) -> None:
         """End the session because of an error on this side, which ``run`` raises then."""
         self._failed = error
@@ -151,17 +155,12 @@ class Replicator:
             self._sent_all.set()
             await self._has_outgoing.wait()
 
-    async def _tick(self) -> None:
+    async def _announce(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(TICK):
-                    await self._tick_soon.wait()
-                self._tick_soon.clear()
-                await asyncio.sleep(TICK_SOON)
-            except TimeoutError:
-                pass
-            self.session.tick(time.monotonic())
-            self.carry_out()
+            await self._tick_soon.wait()
+            self._tick_soon.clear()
+            await asyncio.sleep(GATHER)
+            self.tick()
 
     async def _carry_work(self) -> None:
         """Carry out what needs the database, one after another: a batch is applied before the next is looked at."""

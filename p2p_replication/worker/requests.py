@@ -19,7 +19,7 @@ from p2p_replication.storage.retry import retry_parked
 logger = logging.getLogger("p2p_replication.worker")
 
 #: Seconds between two looks.
-LOOK = 0.5
+LOOK = 1.0
 #: Seconds before its deadline at which a request has to be answered.
 MARGIN = 1.0
 

@@ -64,6 +64,27 @@ def declare_registered_pools() -> None:
         settle_companions(stored)
 
 
+#: What decides how a pool runs; the rest is what it has come to.
+_OF_POOLS = ("id", "topic", "account", "connection_handler", "is_peer_valid", "generation", "cancelled_at")
+_OF_DECLARATIONS = ("id", "pool_id", "model", "where", "pull", "push", "filter_digest")
+
+
+def stored_pools(database: ReplicaDatabase) -> list[tuple[Any, ...]]:
+    """Return what the database says of pools and declarations, as it lies there, for comparison only.
+
+    Asked every second, for months: ``wanted_pools`` takes fifty times as long. Raises StaleReplica as
+    ``check_identity`` does.
+    """
+    database.check_identity()
+    found: list[tuple[Any, ...]] = []
+    with database.connection.cursor() as cursor:
+        for model, names in ((Pool, _OF_POOLS), (Declaration, _OF_DECLARATIONS)):
+            columns = ", ".join(map(database.connection.ops.quote_name, names))
+            cursor.execute(f"SELECT {columns} FROM {model._meta.db_table} ORDER BY id")
+            found += [(model.__name__, *record) for record in cursor.fetchall()]
+    return found
+
+
 def wanted_pools(database: ReplicaDatabase) -> tuple[list[WantedPool], list[tuple[int, str]]]:
     """Return the pools that should run, and ``(pool, error)`` for those that can't."""
     wanted, failed = [], []

@@ -32,7 +32,7 @@ from p2p_replication.worker.leases import release_lease, take_lease
 from p2p_replication.worker.loops import run_loops
 from p2p_replication.worker.opening import check_migrations, install_capture, open_database, take_new_identity
 from p2p_replication.worker.requests import RequestServer
-from p2p_replication.worker.setups import WantedPool, declare_registered_pools, wanted_pools
+from p2p_replication.worker.setups import WantedPool, declare_registered_pools, stored_pools, wanted_pools
 from p2p_replication.worker.traffic import traffic_of, write_traffic
 from p2p_replication.worker.wakeups import wakeups_of
 
@@ -71,6 +71,8 @@ class PoolSupervisor:
         self._stats_file = stats_file
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
+        #: The pools as they were stored when they were looked at last.
+        self._stored: list[tuple[Any, ...]] | None = None
         self._retry = asyncio.Event()
         self._stale: asyncio.Queue[StaleReplica] = asyncio.Queue()
         self._stopped_traffic: Counter[str] = Counter()
@@ -164,15 +166,20 @@ class PoolSupervisor:
             posted = Posted(more=True)
             while posted.more:
                 posted = await self.thread.run(post, self.database)
+            self._look.set()  # What was committed may be about pools.
 
     async def _supervise(self) -> None:
         beaten = 0.0
         while True:
             now = time.monotonic()
             beat = now - beaten >= app_settings.LEASE_TTL / 3
-            if beat:
-                beaten = now
-            await self._look_at_pools(beat)
+            # Here, as nobody hears of another database from a session: those only end, and begin again.
+            stored = await self.thread.run(stored_pools, self.database)
+            is_settled = not (self.elsewhere or self.failed or any(r.task.done() for r in self.running.values()))
+            if beat or stored != self._stored or not is_settled:
+                beaten = now if beat else beaten
+                self._stored = stored
+                await self._look_at_pools(beat)
             self.ready.set()
             self._look.clear()
             # Not wait_for: until Python 3.12 it forgets a cancellation that comes in the moment of the event.
@@ -181,8 +188,6 @@ class PoolSupervisor:
                     await self._look.wait()
 
     async def _look_at_pools(self, beat: bool) -> None:
-        # Here, as nobody hears of it from a session: those only end, and begin again.
-        await self.thread.run(self.database.check_identity)
         wanted, failed = await self.thread.run(wanted_pools, self.database)
         for number, text in failed:
             if self.failed.get(number) != text:
