@@ -38,6 +38,7 @@ def sync(place: Site, full: Database, count: int, model: str = "Item") -> Sync:
     a, b = place.node("a", place.copy(full), (label,)), place.node("b", models=(label,))
     try:
         start(a)
+        time.sleep(2.0)  # Until it is in the room, with all its modules.
         idle = machine.memory(pid(a))
         began_a = machine.cpu_seconds([pid(a)])
         start(b)

@@ -94,13 +94,14 @@ def come_to_rest(nodes: list[Node], seconds: float = 1.5) -> None:
 
 
 def run(runs: int) -> list[Figure]:
-    ours, theirs = [], []
+    ours, theirs, at_best = [], [], []
     with site() as place:
         if rxdb.is_available():
             with rxdb.rxdb(folder_of("rxdb")) as peer:
                 for i in range(runs):
                     ours.append(run_pool(place, SIZE, rest=REST if i == 0 else 0.0))
                     theirs.append(peer.pool(SIZE, ROWS))
+                at_best.append(peer.pool(SIZE, ROWS, batch=500))
         else:
             ours = [run_pool(place, SIZE, rest=REST if i == 0 else 0.0) for i in range(runs)]
     seconds = statistics.median(one.seconds for one in ours)
@@ -114,6 +115,7 @@ def run(runs: int) -> list[Figure]:
     if theirs:
         figures += [
             Figure("pool", "RxDB: until all have them", "s", [one.seconds for one in theirs]),
+            Figure("pool", "RxDB with batches of 500: until all have them", "s", [one.seconds for one in at_best]),
             Figure("pool", "RxDB: copies per row and replica", "", [one.copies for one in theirs]),
             Figure("pool", "RxDB: bytes of one live write", "B", [one.bytes_per_write for one in theirs]),
             Figure(

@@ -18,8 +18,10 @@ def run(runs: int) -> list[Figure]:
         full = place.database()
         fill(full, "Item", f"items({ROWS})")
         a, b = place.node("a", full), place.node("b")
-        start(a, b)
-        idle = max(machine.memory(pid(a)), machine.memory(pid(b)))
+        start(a)
+        time.sleep(2.0)
+        idle = machine.memory(pid(a))
+        start(b)
         ended = wait(lambda: b.count("items_item") >= ROWS, "the first sync", timeout=900, step=0.2)
         memory = max(machine.peak_memory(pid(a)), machine.peak_memory(pid(b))) - idle
         wait(lambda: linked(a) and linked(b), "both show it")

@@ -228,14 +228,21 @@ def test_unacknowledged_batches_stay_within_the_window_and_one_batch():
     assert len(sent) > 1
 
 
-def test_a_full_window_turns_pushes_into_announcements():
+def test_a_push_does_not_wait_for_credit_that_a_pull_has_used_up():
+    """One at a time goes beyond the window: a live change must not wait for another model's first sync."""
     peer = RawPeer(window=100).open({"us": 5})
     peer.ask()
     peer.read(20, vector={"us": 5}, size=100)
     peer.session.local_changed("m", {"us": 6})
-    peer.tick(0.05)
+    peer.look()
+    assert len(peer.wanted(fx.ReadPush)) == 1
+    peer.read_push(5, 6, some_rows(1))
+    (_, push) = peer.heard(Changes)
+    peer.session.local_changed("m", {"us": 7})
+    peer.look()
     assert not peer.wanted(fx.ReadPush)
-    assert peer.heard(State) == [State("m", {"us": 6})]
+    peer.say(Ack(push.serial, True))
+    assert len(peer.wanted(fx.ReadPush)) == 1
 
 
 def test_a_peer_that_says_it_has_a_change_has_confirmed_it():

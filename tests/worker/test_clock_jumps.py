@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -84,7 +85,7 @@ async def test_a_resumed_machine_goes_on_under_a_new_origin_before_the_next_coun
     (own,) = await a.sql("SELECT own_vector FROM p2p_replication_stream WHERE label = 'testapp.Note'")
     await equal(a, b)
     assert await b.count() == 2
-    assert f'"{database.start}": {given[0][0]}' in own[0], "the old origin gave a counter after the jump"
+    assert json.loads(own[0])[database.start] == given[0][0], "the old origin gave a counter after the jump"
 
 
 async def test_a_jump_is_noticed_though_nothing_is_written(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
