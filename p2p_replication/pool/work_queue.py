@@ -1,28 +1,22 @@
-"""What a replicator has still to do in the database, in order; what is live goes before a long pull."""
+"""What a replicator has still to do in the database."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 
-from p2p_replication.protocol import effects as fx
-
-Work = fx.PeerIntroduced | fx.ReadChanges | fx.ReadPush | fx.ApplyChanges
+from p2p_replication.protocol.work_order import Work, put_in_order
 
 
 class WorkQueue:
-    """Work of one connection. A first sync of one model must not keep others waiting that are written to now."""
+    """Work of one connection, in the order of ``protocol.work_order``."""
 
     def __init__(self) -> None:
         self._waiting: deque[Work] = deque()
         self._filled = asyncio.Event()
 
     def put(self, work: Work) -> None:
-        """Add work: a push, or the reading of one, passes what belongs to pulls of other models."""
-        place = len(self._waiting)
-        while place and _may_pass(work, self._waiting[place - 1]):
-            place -= 1
-        self._waiting.insert(place, work)
+        put_in_order(self._waiting, work)
         self._filled.set()
 
     async def get(self) -> Work:
@@ -31,22 +25,3 @@ class WorkQueue:
             self._filled.clear()
             await self._filled.wait()
         return self._waiting.popleft()
-
-
-def _is_push(work: Work) -> bool:
-    return isinstance(work, fx.ApplyChanges) and all(changes.round == 0 for changes in work.batches)
-
-
-def _may_pass(work: Work, other: Work) -> bool:
-    if not isinstance(work, fx.ReadPush) and not _is_push(work):
-        return False
-    if isinstance(other, fx.ReadChanges):
-        return True
-    if not isinstance(other, fx.ApplyChanges) or _is_push(other):
-        return False
-    # A push of a model counts only after what was sent of it before.
-    return isinstance(work, fx.ReadPush) or not _models(work) & _models(other)
-
-
-def _models(work: Work) -> set[str]:
-    return {changes.model for changes in work.batches} if isinstance(work, fx.ApplyChanges) else set()

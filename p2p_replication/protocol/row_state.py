@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,8 +18,22 @@ Value = None | bool | int | float | str | bytes
 
 #: ``{field: clocks}``, the greatest clock of each writer.
 Past = Mapping[str, tuple[int, ...]]
+
+
+class _Nothing(dict[Any, Any]):
+    """A mapping that stays empty, and itself when it is copied."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("nothing can be put in here: it belongs to many rows")
+
+    __setitem__ = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> str:
+        return "NOTHING"
+
+
 #: What most rows have beside their values. One for all, as a first sync makes some for each row.
-NOTHING: Mapping[Any, Any] = MappingProxyType({})
+NOTHING: Mapping[Any, Any] = _Nothing()
 #: The name in a ``Past`` under which stands what a delete knew of.
 DELETE = ""
 

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from p2p_replication.pool.work_queue import Work, WorkQueue
+from p2p_replication.pool.work_queue import WorkQueue
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.changes import pack_rows
 from p2p_replication.protocol.messages import Changes
+from p2p_replication.protocol.work_order import Work
 
 READ, READ_PUSH = fx.ReadChanges(), fx.ReadPush()
 

@@ -15,6 +15,8 @@ from p2p_replication.protocol.framing import TYPE_MASK
 from p2p_replication.protocol.messages import TYPES
 from p2p_replication.protocol.phases import Phase
 from p2p_replication.protocol.session import Session
+from p2p_replication.protocol.work_order import Work as SessionWork
+from p2p_replication.protocol.work_order import put_in_order
 from tests.simulation.pool_member import PoolMember
 from tests.simulation.storage_applying import Applying, apply_bundle
 from tests.simulation.storage_model import Work
@@ -39,7 +41,7 @@ class End:
         self.silent = False
         self.session = Session(member.config(self), self.world.time.now)
         self._held_up: list[bytes] = []
-        self._work: deque[fx.Effect] = deque()
+        self._work: deque[SessionWork] = deque()
         self._working = False
         self._tick_soon = False
         self._last_arrival = 0.0
@@ -73,7 +75,7 @@ class End:
                 case fx.Closed():
                     self._close(effect)
                 case _:
-                    self._work.append(effect)
+                    put_in_order(self._work, effect)
                     self._start_work()
         if self.session.wants_tick_soon and not self._tick_soon and self.connected:
             self._tick_soon = True
