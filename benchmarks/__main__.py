@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 
 from benchmarks import figures, machine
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there is: {', '.join(PARTS)}")
-    began, found = time.monotonic(), []
+    began, found, failed = time.monotonic(), [], []
     for name in options.parts or PARTS:
         if not options.busy:
             try:
@@ -32,15 +33,21 @@ def main(arguments: Sequence[str]) -> int:
                 return 1
         print(f"{name} ...", file=sys.stderr, flush=True)
         part_began = time.monotonic()
-        measured = importlib.import_module(f"benchmarks.parts.{name}").run(options.runs)
+        try:
+            measured = importlib.import_module(f"benchmarks.parts.{name}").run(options.runs)
+        except Exception:
+            # The others' figures are worth having.
+            traceback.print_exc()
+            failed.append(name)
+            continue
         print(figures.table(measured), flush=True)
         print(f"{name}: {time.monotonic() - part_began:.0f} s", file=sys.stderr, flush=True)
         found += measured
     if not options.parts and not options.busy:
         versions = machine.versions("Django", "aiortc", "zstandard")
-        figures.write(found, machine.described(), versions, time.monotonic() - began)
+        figures.write(found, machine.described(), versions, time.monotonic() - began, failed)
         importlib.import_module("benchmarks.plots").draw()
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -72,10 +72,18 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def write(figures: Sequence[Figure], machine: Mapping[str, Any], versions: Mapping[str, str], seconds: float) -> None:
-    """Write ``RESULTS.md`` and ``results.json``."""
+def write(
+    figures: Sequence[Figure],
+    machine: Mapping[str, Any],
+    versions: Mapping[str, str],
+    seconds: float,
+    failed: Sequence[str] = (),
+) -> None:
+    """Write ``RESULTS.md`` and ``results.json``. ``failed``: parts that have no figures, as they failed."""
     about = ", ".join(f"{name} {value}" for name, value in (*machine.items(), *versions.items()))
     text = f"# Results\n\nThe last full run of `make bench`, {seconds / 60:.0f} minutes: {about}.\n\n{table(figures)}\n"
+    if failed:
+        text += f"\nParts that failed: {', '.join(failed)}.\n"
     (FOLDER / "RESULTS.md").write_text(text)
     targets = {
         f"{figure.part}: {figure.name}": {"value": figure.value, "goal": figure.goal, "holds": figure.holds}

@@ -120,8 +120,9 @@ class LivePool:
             for replicator in list(self.replicators):
                 try:
                     replicator.tick()
-                except Exception as error:
-                    replicator.fail(error)
+                except Exception:
+                    # The others' links must not be given up for it.
+                    logger.exception("a session of %s does not see the time", self.setup.topic)
 
     async def _shut_down(self) -> None:
         for replicator in list(self.replicators):

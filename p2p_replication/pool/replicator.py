@@ -51,7 +51,7 @@ class Replicator:
         self._outgoing: deque[list[bytes]] = deque()
         self._has_outgoing = asyncio.Event()
         self._sent_all = asyncio.Event()
-        self._work = WorkQueue()
+        self._work = WorkQueue(self.session.families)
         self._tick_soon = asyncio.Event()
         self._over = asyncio.Event()
         self._failed: BaseException | None = None

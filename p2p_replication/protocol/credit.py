@@ -8,8 +8,9 @@ from __future__ import annotations
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.version_vector import Vector
 
-#: A peer that keeps to its window never has so much on its way.
+#: A peer that keeps to its window never has so much on its way, or so many batches.
 MAX_UNAPPLIED = 64 * 1024 * 1024
+MAX_UNAPPLIED_BATCHES = 10_000
 
 
 class Credit:
@@ -50,6 +51,8 @@ class Credit:
         """
         self._arrived.setdefault(serial, []).append(size)
         self._unapplied += size
+        if len(self._arrived) > MAX_UNAPPLIED_BATCHES:
+            raise RemoteProtocolError(f"more than {MAX_UNAPPLIED_BATCHES} batches sent without waiting for an ACK")
         if self._unapplied > MAX_UNAPPLIED:
             raise RemoteProtocolError(f"more than {MAX_UNAPPLIED} bytes sent without waiting for an ACK")
 

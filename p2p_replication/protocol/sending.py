@@ -30,7 +30,8 @@ class Sending(DigestExchange):
         self._pushing = self._reading = False
         #: More was written while a push was under way.
         self._unpushed = False
-        self._families = families(config.models)
+        #: Models that refer to each other, by model.
+        self.families = families(config.models)
         #: By family, the serial number of its last batch in the answers to pulls.
         self._turns: dict[str, int] = {}
         #: A REQUEST has said that another one follows.
@@ -147,8 +148,8 @@ class Sending(DigestExchange):
         serves = [(link.label, link.serve) for link in self.links.values() if link.serve is not None]
         serves.sort(key=lambda item: item[1].number)
         if any(serve.after is not None for _, serve in serves):
-            family = min((self._families[label] for label, _ in serves), key=lambda name: self._turns.get(name, 0))
-            serves = [(label, serve) for label, serve in serves if self._families[label] == family]
+            family = min((self.families[label] for label, _ in serves), key=lambda name: self._turns.get(name, 0))
+            serves = [(label, serve) for label, serve in serves if self.families[label] == family]
         if serves and serves[0][1].after is not None:
             del serves[1:]
         return [
@@ -186,7 +187,7 @@ class Sending(DigestExchange):
         serve.remaining = batch.remaining if batch.remaining is not None else max(serve.remaining - batch.count, 0)
         self._send_changes(link, serve.round, batch, 0, batch.vector, serve.remaining, more=more)
         link.rows_out += batch.count
-        self._turns[self._families[link.label]] = self._serial
+        self._turns[self.families[link.label]] = self._serial
         if batch.vector is None:
             return
         link.serve = None

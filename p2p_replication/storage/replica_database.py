@@ -210,7 +210,7 @@ class ReplicaDatabase:
         self.arrivals.committed()
         if self._versions >= self._versions_to_note:
             self._versions_to_note = 2 * self._versions
-            self.vendor.note_growth(self.connection, LedgerEntry._meta.db_table)
+            self.vendor.note_growth(self.connection, LedgerEntry._meta.db_table, self._versions)
 
     @contextmanager
     def _part_of_transaction(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ _LONGEST_LOOK = 0.032
 
 #: Received bytes of unfinished messages: more than what any peer that respects the receive window can cause.
 MAX_UNASSEMBLED_BYTES = 2 * 1024 * 1024
-_UNASSEMBLED_CHECK_INTERVAL = 4.0
+_UNASSEMBLED_CHECK_INTERVAL = 2.0
 
 
 class WebRTCConnection(Connection):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
+import time
 from collections.abc import Set
 from pathlib import Path
 
 from inotify_simple import INotify, flags
 
+#: Seconds that the writes to other files are gathered.
+OTHERS = 0.001
 MASK = flags.MODIFY | flags.CREATE | flags.MOVED_TO | flags.DELETE
 
 
@@ -32,12 +36,26 @@ class INotifyWatch:
         self._ready.register(self._ended, select.POLLIN)
 
     def wait(self, timeout: float) -> bool:
-        """Return whether one of the files was written to, or whether ``end`` was called; at once then."""
-        found = {descriptor for descriptor, _ in self._ready.poll(timeout * 1000)}
-        if self._ended in found:
-            return True
-        # An overflow of the queue has no name.
-        return bool(found) and any(not event.name or event.name in self._names for event in self._inotify.read(0))
+        """Return whether one of the files was written to, or whether ``end`` was called; at once then.
+
+        Raises OSError if the folder is gone.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            # In milliseconds; others may write to other files of the folder all the time.
+            left = max(deadline - time.monotonic(), 0.0)
+            found = {descriptor for descriptor, _ in self._ready.poll(math.ceil(left * 1000))}
+            if self._ended in found or not found:
+                return bool(found)
+            events = self._inotify.read(0)
+            if any(event.mask & flags.IGNORED for event in events):
+                raise OSError("the folder was removed")
+            # An overflow of the queue has no name.
+            if any(not event.name or event.name in self._names for event in events):
+                return True
+            if not left:
+                return False
+            time.sleep(OTHERS)
 
     def end(self) -> None:
         """Let ``wait`` return, in another thread."""

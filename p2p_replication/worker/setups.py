@@ -117,7 +117,8 @@ def _setup(pool: Pool, database: ReplicaDatabase) -> tuple[PoolSetup, str]:
         make_handler=_handler_maker(pool, database),
         is_peer_valid=resolve(pool.is_peer_valid) if pool.is_peer_valid else None,
         name=_shown_name(),
-        heartbeat=settings.HEARTBEAT_INTERVAL,
+        # A link at rest must have said something before it is given up, whatever was set.
+        heartbeat=max(min(settings.HEARTBEAT_INTERVAL, settings.PEER_TIMEOUT / 2.2), 0.1),
         timeout=settings.PEER_TIMEOUT,
         max_clock_skew=settings.MAX_CLOCK_SKEW,
         # A worker looks at its leases every third of their time.

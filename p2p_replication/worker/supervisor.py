@@ -78,8 +78,8 @@ class PoolSupervisor:
         self._stopped_traffic: Counter[str] = Counter()
         #: Pools that can't run, and why, as it was said last.
         self.failed: dict[int, str] = {}
-        #: Topics of the pools that another worker has the lease of.
-        self.elsewhere: set[str] = set()
+        #: Topics of the pools that another worker has the lease of, by number.
+        self.elsewhere: dict[int, str] = {}
         self._stopping: set[asyncio.Future[None]] = set()
 
     @property
@@ -169,15 +169,15 @@ class PoolSupervisor:
             self._look.set()  # What was committed may be about pools.
 
     async def _supervise(self) -> None:
-        beaten = 0.0
+        beaten = looked = 0.0
         while True:
             now = time.monotonic()
             beat = now - beaten >= app_settings.LEASE_TTL / 3
             # Here, as nobody hears of another database from a session: those only end, and begin again.
             stored = await self.thread.run(stored_pools, self.database)
             is_settled = not (self.elsewhere or self.failed or any(r.task.done() for r in self.running.values()))
-            if beat or stored != self._stored or not is_settled:
-                beaten = now if beat else beaten
+            if beat or stored != self._stored or (not is_settled and now - looked >= LOOK):
+                beaten, looked = now if beat else beaten, now
                 self._stored = stored
                 await self._look_at_pools(beat)
             self.ready.set()
@@ -195,6 +195,7 @@ class PoolSupervisor:
                 await self.thread.run(PeerRows(self.database.alias, number).write_error, text)
         self.failed = dict(failed)
         by_id = {pool.id: pool for pool in wanted}
+        self.elsewhere = {number: topic for number, topic in self.elsewhere.items() if number in by_id}
         for number, running in list(self.running.items()):
             now = by_id.get(number)
             if now is None or now.fingerprint != running.fingerprint or running.task.done():
@@ -207,9 +208,9 @@ class PoolSupervisor:
                     logger.info("pool %s starts with %s", pool.setup.topic, ", ".join(sorted(pool.setup.parts)))
                     setup = replace(pool.setup, on_stale=self._stale.put_nowait)
                     self.running[pool.id] = _Running(pool, LivePool(setup, self.thread))
-                self.elsewhere.discard(pool.setup.topic)
+                self.elsewhere.pop(pool.id, None)
                 continue
-            self.elsewhere.add(pool.setup.topic)
+            self.elsewhere[pool.id] = pool.setup.topic
             if pool.id in self.running:
                 logger.warning("another worker has taken the pool %s over", pool.setup.topic)
                 await self._stop(pool.id)

@@ -29,7 +29,7 @@ def screen(supervisor: PoolSupervisor) -> RenderableType:
     if not supervisor.ready.is_set():
         return "Starting ..."
     parts: list[RenderableType] = [pool_table(running.pool) for running in supervisor.running.values()]
-    parts += [f"pool {escape(topic)}: another worker serves it" for topic in sorted(supervisor.elsewhere)]
+    parts += [f"pool {escape(topic)}: another worker serves it" for topic in sorted(supervisor.elsewhere.values())]
     parts += [escape(text) for text in supervisor.failed.values()]
     if not parts:
         return "No pool is declared: call sync_p2p(), or give a model pools in its p2p.py. Waiting for one."

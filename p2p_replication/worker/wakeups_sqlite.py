@@ -20,7 +20,7 @@ from urllib.parse import quote
 logger = logging.getLogger("p2p_replication.worker")
 
 #: Seconds between looks once something was written: the commit counts only after the log is on the disk.
-AFTER_A_WRITE = (0.0, 0.0003, 0.0006, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
+AFTER_A_WRITE = (0.0, 0.0003, 0.0006, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512)
 #: Seconds that commits are gathered after one was told: whoever writes on and on is looked at so often.
 GATHER = 0.002
 
@@ -29,7 +29,10 @@ class FileWatch(Protocol):
     """Waits until a file is written to."""
 
     def wait(self, timeout: float) -> bool:
-        """Return whether something was written, or whether ``end`` was called; at once then."""
+        """Return whether something was written, or whether ``end`` was called; at once then.
+
+        Raises OSError if nothing can be watched any more.
+        """
 
     def end(self) -> None: ...
 
@@ -75,12 +78,16 @@ class SQLiteWakeups:
             if watch is not None:
                 watch.end()
             await asyncio.to_thread(looking.join, 2)
+            if watch is not None and not looking.is_alive():
+                watch.close()
 
     def _new_watch(self) -> FileWatch | None:
         try:
             from p2p_replication.worker.inotify import INotifyWatch
 
-            return INotifyWatch(self.path.parent, {self.path.name + end for end in ("", "-wal", "-journal")})
+            # SQLite's own files lie beside the real one.
+            path = self.path.resolve()
+            return INotifyWatch(path.parent, {path.name + end for end in ("", "-wal", "-journal")})
         except (ImportError, OSError) as error:
             logger.info("no file watcher (%s): the database is looked at every %g s", error, self._poll)
             return None
@@ -102,10 +109,14 @@ class SQLiteWakeups:
             pause = next(pauses, self._poll_watched)
             if pause < GATHER:
                 self._stop.wait(pause)
-            elif watch.wait(pause):
+                continue
+            try:
+                written = watch.wait(pause)
+            except OSError as error:
+                logger.info("no file watcher any more (%s): looking every %g s", error, self._poll)
+                watch, written = None, True
+            if written:
                 pauses = iter(AFTER_A_WRITE)
-        if watch is not None:
-            watch.close()
         self._disconnect()
 
     def _version(self) -> int | None:

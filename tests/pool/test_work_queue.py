@@ -12,6 +12,7 @@ from p2p_replication.protocol.changes import pack_rows
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.work_order import Work
 
+FAMILIES = {"big": "big", "child of big": "big", "small": "small"}
 READ, READ_PUSH = fx.ReadChanges(), fx.ReadPush()
 
 
@@ -38,22 +39,23 @@ PUSHED, PUSHED_TOO = batch("small"), batch("small")
     ids=["pulls in order", "a push first", "pushes in order", "reading a push first", "live in order"],
 )
 async def test_the_order(put: list[Work], taken: list[Work]) -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(FAMILIES)
     for work in put:
         queue.put(work)
     found = [await queue.get() for _ in put]
     assert [id(work) for work in found] == [id(work) for work in taken]
 
 
-async def test_a_push_does_not_pass_what_was_sent_of_its_model_before() -> None:
-    queue, push = WorkQueue(), batch("small", "big")
+@pytest.mark.parametrize("model", ["big", "child of big"])
+async def test_a_push_does_not_pass_what_was_sent_of_its_model_or_its_parents_before(model: str) -> None:
+    queue, push = WorkQueue(FAMILIES), batch("small", model)
     for work in (PULLED, push):
         queue.put(work)
     assert await queue.get() is PULLED
 
 
 async def test_a_push_does_not_pass_the_introduction() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(FAMILIES)
     introduced = fx.PeerIntroduced(None)  # type: ignore[arg-type]
     for work in (introduced, PUSHED):
         queue.put(work)
@@ -61,7 +63,7 @@ async def test_a_push_does_not_pass_the_introduction() -> None:
 
 
 async def test_get_waits_for_work() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(FAMILIES)
     waiting = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
     assert not waiting.done()

@@ -7,6 +7,7 @@ import itertools
 import msgspec
 import pytest
 
+from p2p_replication.protocol import credit
 from p2p_replication.protocol import effects as fx
 from p2p_replication.protocol.changes import pack_rows
 from p2p_replication.protocol.messages import Ack, Ping, Request, State
@@ -188,3 +189,14 @@ def test_rows_that_do_not_fit_together_never_reach_storage(change):
     peer.say(msgspec.structs.replace(batch, rows=msgspec.structs.replace(batch.rows, **change)))
     assert peer.was_refused
     assert not peer.wanted(fx.ApplyChanges)
+
+
+def test_batches_without_end_are_refused(monkeypatch):
+    """Also small ones, however little memory they take: each that waits costs a step for what passes it."""
+    monkeypatch.setattr(credit, "MAX_UNAPPLIED_BATCHES", 5)
+    peer = RawPeer().open()
+    for _ in range(5):
+        peer.say(peer.batch(round=0))
+    assert peer.is_open
+    peer.say(peer.batch(round=0))
+    assert peer.was_refused

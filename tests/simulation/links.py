@@ -75,7 +75,7 @@ class End:
                 case fx.Closed():
                     self._close(effect)
                 case _:
-                    put_in_order(self._work, effect)
+                    put_in_order(self._work, effect, self.session.families)
                     self._start_work()
         if self.session.wants_tick_soon and not self._tick_soon and self.connected:
             self._tick_soon = True

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from p2p_replication.exceptions import P2PError
 from p2p_replication.models import Declaration, Pool
 from p2p_replication.models.handle import PoolHandle
 from p2p_replication.registry import registry
+from p2p_replication.worker import setups, supervisor
 from tests.live_replicas import LiveReplica, linked, until
 from tests.testapp.models import Note, Shelf
 
@@ -162,6 +164,37 @@ async def test_pools_that_cannot_run_say_so_once_and_others_go_on(live: Live, ca
     assert any("'nobody'" in text and "ACCOUNTS" in text for text in errors)
     assert any("'carrier pigeon'" in text and "CONNECTION_HANDLERS" in text for text in errors)
     assert len([r for r in caplog.records if "nobody" in r.getMessage()]) == 1, "once, not every second"
+
+
+async def test_a_pool_that_cannot_run_is_not_tried_at_each_commit(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = live("a")
+    await a.do(Pool.objects.create, topic="no account", account="nobody")
+    await a.do(lambda: Declaration.objects.create(pool=Pool.objects.get(topic="no account"), model="testapp.Note"))
+    looks: list[float] = []
+    monkeypatch.setattr(supervisor, "wanted_pools", lambda d: looks.append(time.monotonic()) or setups.wanted_pools(d))
+    await a.start()
+    await until(lambda: looks, "it is looked at")
+    began = time.monotonic()
+    for i in range(60):
+        await a.create(title=str(i))
+    await asyncio.sleep(0.5)
+    # Once a second, and the beats of the lease.
+    assert len([look for look in looks if look > began]) <= 2 * (time.monotonic() - began) + 2
+
+
+@pytest.mark.parametrize(("interval", "timeout"), [(3.5, 8.0), (3.5, 2.0), (0.0, 8.0), (60.0, 8.0)])
+async def test_a_link_at_rest_is_heard_of_before_it_is_given_up(
+    live: Live, settings: Any, interval: float, timeout: float
+) -> None:
+    settings.P2P_REPLICATION = {
+        **settings.P2P_REPLICATION, "HEARTBEAT_INTERVAL": interval, "PEER_TIMEOUT": timeout,
+    }  # fmt: skip
+    a = live("a")
+    await a.start()
+    assert a.supervisor is not None
+    ((pool,), failed) = await a.do(setups.wanted_pools, a.supervisor.database)
+    assert not failed
+    assert 0 < pool.setup.heartbeat <= timeout / 2
 
 
 async def test_the_query_log_does_not_grow_with_debug(live: Live, settings: Any) -> None:

@@ -124,3 +124,64 @@ async def test_no_thread_is_left_behind(tmp_path: Path, watch: bool) -> None:
     async with watching(path, watch=watch):
         assert any(thread.name == "p2p-poll" for thread in threading.enumerate())
     await until(lambda: not any(t.name == "p2p-poll" for t in threading.enumerate()), "the polling thread ends", 5)
+
+
+async def test_a_database_behind_a_symbolic_link_is_watched_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    path = database(tmp_path / "real" / "db.sqlite3")
+    link = tmp_path / "link.sqlite3"
+    link.symlink_to(path)
+    async with watching(link, watch=True) as bell:
+        await asyncio.sleep(1.2)  # Nothing is looked at any more but when something is written.
+        bell.rings = 0
+        await commit_elsewhere(link)
+        await until(lambda: bell.rings, "the bell rings", 5)
+
+
+async def test_a_folder_that_is_removed_is_polled(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = database(folder / "db.sqlite3")
+    async with watching(path, watch=True) as bell:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        await asyncio.sleep(0.5)
+        database(path)
+        await until(lambda: bell.rings, "the new file rings", 5)
+        await asyncio.sleep(0.2)
+        bell.rings = 0
+        await commit_elsewhere(path)
+        await until(lambda: bell.rings, "a commit to it rings", 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify")
+def test_what_others_write_into_the_folder_does_not_end_the_wait(tmp_path: Path) -> None:
+    from p2p_replication.worker.inotify import INotifyWatch
+
+    watch = INotifyWatch(tmp_path, {"mine"})
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.wait(0.005):
+            (tmp_path / "other").write_text("x")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert not any(watch.wait(0.1) for _ in range(3))
+        (tmp_path / "mine").write_text("x")
+        assert watch.wait(5)
+    finally:
+        stop.set()
+        writer.join()
+        watch.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify")
+def test_a_wait_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    from p2p_replication.worker.inotify import INotifyWatch
+
+    watch = INotifyWatch(tmp_path, {"mine"})
+    watch.end()
+    assert watch.wait(60)
+    watch.close()

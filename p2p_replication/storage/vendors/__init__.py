@@ -106,8 +106,8 @@ class Vendor(Protocol):
     def next_numbers(self, connection: BaseDatabaseWrapper, table: str, column: str, count: int) -> list[int]:
         """Take so many numbers that the database itself would give to new rows as their primary keys."""
 
-    def note_growth(self, connection: BaseDatabaseWrapper, table: str) -> None:
-        """Let the database's planner know that a table has become much larger. Outside of a transaction."""
+    def note_growth(self, connection: BaseDatabaseWrapper, table: str, rows: int) -> None:
+        """Let the database's planner know that a table has so many rows by now, or more. Never raises, never waits."""
 
     def is_busy(self, error: BaseException) -> bool:
         """Tell whether an error means that the application holds a lock: the same will work a little later."""

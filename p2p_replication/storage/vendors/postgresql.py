@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from django.db import DataError, OperationalError, models
+from django.db import DatabaseError, DataError, OperationalError, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from p2p_replication.storage.codecs import FieldCodec
@@ -40,6 +41,8 @@ _BUSY = {"55P03", "40P01", "40001"}
 _KEY_CASTS = {"uuid": "::uuid"}
 #: Kinds of values whose JSON is what the server reads as the same value.
 _PLAIN = {str, int, bool, type(None)}
+
+logger = logging.getLogger("p2p_replication.storage")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -158,15 +161,17 @@ class PostgreSQL:
         into = f"INSERT INTO {table} ({', '.join(columns)})"
         names = [f"c{i}" for i in range(len(columns))]
         types = self._types(cursor, table, columns)
+        known = [types.get(column, "") for column in columns]
         # One parameter for all rows: with one a value, finding them in the statement takes longer than all the rest.
         source = f"json_to_recordset(%s) r({', '.join(f'{name} text' for name in names)})"
-        values = ", ".join(f"{name}::{kind}" for name, kind in zip(names, types, strict=True))
+        values = ", ".join(f"{name}::{kind}" for name, kind in zip(names, known, strict=True))
         one = f"({', '.join(['%s'] * len(columns))})"
         size = max(1, min(500, MAX_VALUES // max(len(columns), 1)))
         inserted = 0
         for start in range(0, len(records), size):
             chunk = records[start : start + size]
-            text = _as_json(names, chunk)
+            # The server itself says what is wrong with a column that is not there.
+            text = _as_json(names, chunk) if all(known) else None
             if text is not None:
                 cursor.execute(f"{into} SELECT {values} FROM {source} {conflict}", [text])
             else:
@@ -175,7 +180,7 @@ class PostgreSQL:
             inserted += int(cursor.rowcount)
         return inserted
 
-    def _types(self, cursor: Any, table: str, columns: Sequence[str]) -> list[str]:
+    def _types(self, cursor: Any, table: str, columns: Sequence[str]) -> dict[str, str]:
         """Return the SQL types of columns (quoted, as is the table), without limits: a cast would cut values off there.
 
         Asked each time, as a migration may change them under an open connection.
@@ -186,8 +191,9 @@ class PostgreSQL:
             [table.replace("%%", "%")],
         )
         types = dict(cursor.fetchall())
-        names = [column.replace("%%", "%").removeprefix('"').removesuffix('"') for column in columns]
-        return [types[self.stored_name(name.replace('""', '"'))] for name in names]
+        plain = {column: column.replace("%%", "%").removeprefix('"').removesuffix('"') for column in columns}
+        stored = {column: self.stored_name(name.replace('""', '"')) for column, name in plain.items()}
+        return {column: types[name] for column, name in stored.items() if name in types}
 
     def next_numbers(self, connection: BaseDatabaseWrapper, table: str, column: str, count: int) -> list[int]:
         quoted = connection.ops.quote_name(table)
@@ -205,11 +211,16 @@ class PostgreSQL:
             cursor.execute(f"SELECT {number} FROM generate_series(1, %s)", [count] if default else [sequence, count])
             return [int(record[0]) for record in cursor.fetchall()]
 
-    def note_growth(self, connection: BaseDatabaseWrapper, table: str) -> None:
+    def note_growth(self, connection: BaseDatabaseWrapper, table: str, rows: int) -> None:
         # Until this is done the server takes each model for some dozen rows, and reads all of them for each batch. Its
         # own autovacuum comes a minute later, or more: after the first sync.
-        with connection.cursor() as cursor:
-            cursor.execute(f"ANALYZE {table}")
+        try:
+            with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+                cursor.execute("SELECT reltuples FROM pg_class WHERE oid = to_regclass(%s)", [table])
+                if cursor.fetchone()[0] < rows / 2:
+                    cursor.execute(f"ANALYZE (SKIP_LOCKED) {table}")
+        except DatabaseError as error:
+            logger.warning("the planner's statistics of %s could not be brought up to date: %s", table, error)
 
     def is_busy(self, error: BaseException) -> bool:
         return isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", None) in _BUSY

@@ -131,7 +131,7 @@ class SQLite:
             last = max(last, cursor.fetchone()[0] or 0)
         return list(range(last + 1, last + 1 + count))
 
-    def note_growth(self, connection: BaseDatabaseWrapper, table: str) -> None:
+    def note_growth(self, connection: BaseDatabaseWrapper, table: str, rows: int) -> None:
         """The planner takes a unique index where there is one, however large the table."""
 
     def is_busy(self, error: BaseException) -> bool:
