@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sqlite3
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 
 from benchmarks import figures, machine
+from benchmarks.peers import morango, rxdb
 
 PARTS = ("first_sync", "peers", "live", "reconnect", "pool", "capture", "start", "limits", "stages", "scaling")
 RUNS = 5
@@ -44,7 +46,12 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{name}: {time.monotonic() - part_began:.0f} s", file=sys.stderr, flush=True)
         found += measured
     if not options.parts and not options.busy:
-        versions = machine.versions("Django", "aiortc", "zstandard")
+        versions = {
+            **machine.versions("Django", "aiortc", "zstandard", "psycopg"),
+            "SQLite": sqlite3.sqlite_version,
+            "RxDB": rxdb.VERSION,
+            "Morango": morango.VERSION,
+        }
         figures.write(found, machine.described(), versions, time.monotonic() - began, failed)
         importlib.import_module("benchmarks.plots").draw()
     return 1 if failed else 0

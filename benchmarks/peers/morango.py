@@ -15,7 +15,8 @@ from benchmarks.peers.processes import CommandProcess
 from tests.acceptance.nodes import free_port
 
 SITE = Path(__file__).parent / "morango_site"
-REQUIREMENTS = ("morango==0.8.15", "cheroot", "cryptography", "setuptools<81")
+VERSION = "0.8.15"
+REQUIREMENTS = (f"morango=={VERSION}", "cheroot", "cryptography", "setuptools<81")
 #: Rows a request; the default of 500 makes it wait between many.
 CHUNK = 10_000
 

@@ -18,6 +18,7 @@ from benchmarks.items import rows
 from benchmarks.peers.processes import CommandProcess
 
 SOURCE = Path(__file__).parent / "rxdb_node"
+VERSION = json.loads((SOURCE / "package.json").read_text())["dependencies"]["rxdb"]
 #: The batch size at which its first sync is quickest, and the one that it has by itself.
 BATCH = 1_000
 DEFAULT_BATCH = 20
