@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
+#: The page of the documentation that has the table, and the comments around it.
+PAGE = FOLDER.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- the table of make bench -->", "<!-- the end of the table -->"
 #: Parts that are plots: a figure's name is its place on the x axis (a number, with separators).
 BY_ROWS = "rows/s by rows in the table"
 BY_FIELDS = "rows/s by fields of a row"
@@ -79,12 +82,18 @@ def write(
     seconds: float,
     failed: Sequence[str] = (),
 ) -> None:
-    """Write ``RESULTS.md`` and ``results.json``. ``failed``: parts that have no figures, as they failed."""
+    """Write ``RESULTS.md``, ``results.json`` and the table in the documentation.
+
+    Args:
+        failed: parts that have no figures, as they failed.
+    """
     about = ", ".join(f"{name} {value}" for name, value in (*machine.items(), *versions.items()))
     text = f"# Results\n\nThe last full run of `make bench`, {seconds / 60:.0f} minutes: {about}.\n\n{table(figures)}\n"
     if failed:
         text += f"\nParts that failed: {', '.join(failed)}.\n"
     (FOLDER / "RESULTS.md").write_text(text)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{table(figures)}\n\n{END}{rest.partition(END)[2]}")
     targets = {
         f"{figure.part}: {figure.name}": {"value": figure.value, "goal": figure.goal, "holds": figure.holds}
         for figure in figures
