@@ -26,7 +26,18 @@ from p2p_replication.models import LedgerEntry
 from p2p_replication.storage import replica_database
 from p2p_replication.testing import LocalPool
 from tests.testapp.models import SPARE_DESK, Desk, Note, Tally
-from tests.workloads import deletes, fields, filtered, links, local_keys, merges, natural_keys, parcels, unique_values
+from tests.workloads import (
+    deletes,
+    fields,
+    filtered,
+    links,
+    local_keys,
+    merges,
+    natural_keys,
+    other_fields,
+    parcels,
+    unique_values,
+)
 
 STEPS = 70
 
@@ -52,6 +63,7 @@ SCHEMAS = (
     Schema("fields, deletes and new lives", [fields]),
     Schema("unique values", [unique_values]),
     Schema("on_delete", [deletes]),
+    Schema("foreign keys to other fields", [other_fields]),
     Schema("many-to-many and inheritance", [links]),
     Schema("local keys", [local_keys]),
     Schema("local keys that clash", [parcels]),
