@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 from django.db import connections
+from django.test.utils import isolate_apps
 
 from tests.databases import Database, PostgreSQLDatabase, SQLiteFile, attach, detach
 from tests.postgresql import PostgreSQLServer, is_available
@@ -20,6 +21,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("on")
     if marker is not None and "vendor" in metafunc.fixturenames:
         metafunc.parametrize("vendor", marker.args)
+
+
+@pytest.fixture
+def isolated() -> Iterator[None]:
+    """Models defined in the test are gone after it."""
+    with isolate_apps("tests.testapp"):
+        yield
 
 
 def migrated(database: Database) -> None:

@@ -3,30 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
-from django.core.checks import CheckMessage
 from django.db import models
-from django.test.utils import isolate_apps
 
-from p2p_replication.checks.models import check_model
 from p2p_replication.models import ReplicatedModel
-from p2p_replication.registry import Options
+from tests.checked_models import check
 from tests.test_checks import ids
 from tests.testapp.models import Depot, Note, Shelf
-
-
-@pytest.fixture
-def isolated() -> Iterator[None]:
-    """Models defined in the test are gone after it."""
-    with isolate_apps("tests.testapp"):
-        yield
-
-
-def check(model: type[models.Model], **options: Any) -> list[CheckMessage]:
-    return list(check_model(Options(model=model, source="app.models.X.Replication", **options)))
 
 
 def test_an_integer_key_is_an_error(isolated: None) -> None:

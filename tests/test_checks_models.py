@@ -3,34 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.core.checks import CheckMessage
 from django.db import models
-from django.test.utils import isolate_apps
 
 from p2p_replication.checks.models import check_model
 from p2p_replication.merges import Counter, Max, Union
 from p2p_replication.models import ReplicatedModel
 from p2p_replication.protocol.field_merges import Merged
-from p2p_replication.registry import Options, registry
+from p2p_replication.registry import registry
+from tests.checked_models import check
 from tests.test_checks import ids
 from tests.testapp.models import Book, Depot, Note, Ruled, Shelf, Tally
-
-
-@pytest.fixture
-def isolated() -> Iterator[None]:
-    """Models defined in the test are gone after it."""
-    with isolate_apps("tests.testapp"):
-        yield
-
-
-def check(model: type[models.Model], **options: Any) -> list[CheckMessage]:
-    return list(check_model(Options(model=model, source="app.models.X.Replication", **options)))
 
 
 def test_links_to_rows_with_local_numbers_stay_here_and_are_a_warning(isolated: None) -> None:
