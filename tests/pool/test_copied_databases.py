@@ -7,12 +7,15 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
+from p2p_replication.conf import app_settings
 from p2p_replication.models import Peer, Pool
 from p2p_replication.models import Replica as ReplicaRow
 from p2p_replication.storage import replica_database
@@ -160,8 +163,9 @@ async def test_a_worker_that_slept_past_its_lease_is_no_copy(live: Live) -> None
     second = live("a2", first.site)
     await second.start(declared=False)
     # As if the first one had slept: it is still in the pool when its successor comes.
-    await first.do(lambda: Pool.objects.update(lease_holder="", lease_until=None))
     assert second.supervisor is not None
+    holder, until_when = second.supervisor.holder, timezone.now() + timedelta(seconds=app_settings.LEASE_TTL)
+    await first.do(lambda: Pool.objects.update(lease_holder=holder, lease_until=until_when))
     second.supervisor.ring()
     await until(lambda: bool(second.supervisor and second.supervisor.running), "the second one has the pool")
     await asyncio.sleep(COPY_GRACE + 1.5)

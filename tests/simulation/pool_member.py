@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from tests.simulation.links import End
     from tests.simulation.machine import Worker
 
-#: Bytes of unacknowledged batches: few, so that windows get full.
-WINDOW = 2_000
-
 
 class PoolMember:
     def __init__(self, pool: str, worker: Worker) -> None:
@@ -64,7 +61,7 @@ class PoolMember:
             verify=identity.verify,
             local_fingerprint=end.fingerprint,
             remote_fingerprint=end.peer_fingerprint,
-            window=WINDOW,
+            window=self.world.window,
         )
 
     # -- links -------------------------------------------------------------------------------------------------------

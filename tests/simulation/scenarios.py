@@ -5,14 +5,15 @@ A seed's scenario follows from its number, and everything else from the seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tests.simulation.healing import check_convergence, check_errors, check_quiet, heal, settle
+from tests.simulation.healing import check_convergence, check_errors, check_quiet, digest_of, heal, settle
 from tests.simulation.machine import Machine
-from tests.simulation.oracle import SimulationFault
+from tests.simulation.oracle import SimulationFault, is_kept
 from tests.simulation.surroundings import DISTANT, LOSSY, SLOW, SLOW_DATABASES, STEADY, UNFAITHFUL, Pace
 from tests.simulation.world import World
 
@@ -95,12 +96,60 @@ class Steady(Scenario):
         check_copies(world, self.most_copies)
 
 
+@dataclass(frozen=True)
+class FirstSyncs(Steady):
+    """Empty replicas come to one that has many rows of its first model, and few of its second one, which is written to
+    all the time."""
+
+    #: Seconds until a write of the second model must be everywhere; in a first sync it would wait for minutes.
+    promptness: float = 1.0
+
+    def run(self, world: World) -> None:
+        source, *others = world.machines.values()
+        many, few = world.labels
+        for key in world.keys:
+            world.write(source, many, key)
+        world.write(source, few)
+        settle_alone(world)
+        world.connect_all()
+        known: deque[int] = deque(maxlen=round(self.promptness / self.pause))
+        while any(is_in_first_sync(machine, many, len(world.keys)) for machine in others):
+            known.append(len(source.storage.content.written))
+            world.time.run(self.pause)
+            world.write(source, few)
+            if len(known) == known.maxlen:
+                check_prompt(source, others, few, known[0])
+        settle(world)
+        check_errors(world)
+        check_convergence(world)
+        check_quiet(world)
+        check_copies(world, self.most_copies)
+
+
 def check_copies(world: World, most: float) -> None:
     """Raise SimulationFault if rows arrived more often than ``most`` times a write and replica."""
     copies = sum(machine.storage.copies.total() for machine in world.machines.values())
     crossed = sum(len(machine.storage.content.written) for machine in world.machines.values())
     if copies > most * crossed * (len(world.machines) - 1):
         raise SimulationFault(f"{copies} rows arrived at {len(world.machines) - 1} replicas each for {crossed} writes")
+
+
+def settle_alone(world: World) -> None:
+    """Let everybody post what was written, without any link."""
+    while any(machine.storage.content.log for machine in world.there()):
+        world.time.run(1.0)
+
+
+def is_in_first_sync(machine: Machine, label: str, rows: int) -> bool:
+    return len(machine.storage.streams[label].entries) < rows
+
+
+def check_prompt(source: Machine, others: Sequence[Machine], label: str, count: int) -> None:
+    """Raise SimulationFault if one of the first so many writes has not arrived, of this model."""
+    for written in source.storage.content.written[:count]:
+        for other in others:
+            if written.label == label and not is_kept(digest_of(other, label, written.key), written):
+                raise SimulationFault(f"{other.name} has not got {written} of {source.name} in time")
 
 
 #: Clocks of some minutes' difference: more than is allowed between the last two.
@@ -186,6 +235,15 @@ SCENARIOS = (
         steps=8,
         pause=4.0,
         options={"keys": 400},
+    ),
+    FirstSyncs(
+        "first syncs",
+        {},
+        # The databases are what takes time, and the window holds it all.
+        Pace(frame=(0.001, 0.02), work=(0.005, 0.02)),
+        replicas=(2, 3),
+        pause=0.25,
+        options={"labels": ("m", "n"), "keys": 400, "window": 1_000_000},
     ),
     Steady(
         "a busy pool",

@@ -37,11 +37,15 @@ LOSSY = Pace(frame=(0.001, 0.1), work=(0.001, 0.02), losses=0.01)
 UNFAITHFUL = Pace(frame=(0.001, 0.2), work=(0.001, 0.01), duplicates=0.03, overtaking=0.15)
 
 
+#: Bytes of unacknowledged batches: few, so that windows get full.
+WINDOW = 2_000
+
+
 class Surroundings:
-    def __init__(self, seed: int, pace: Pace) -> None:
+    def __init__(self, seed: int, pace: Pace, window: int = WINDOW) -> None:
         self.time = VirtualTime()
         self.random = Random(seed)
-        self.pace = pace
+        self.pace, self.window = pace, window
         #: Frames sent, by message type.
         self.frames: Counter[str] = Counter()
         self.links = 0

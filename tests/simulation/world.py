@@ -11,7 +11,7 @@ from tests.simulation.oracle import Oracle
 from tests.simulation.pool_member import PoolMember
 from tests.simulation.storage_content import Content
 from tests.simulation.storage_model import StorageModel
-from tests.simulation.surroundings import STEADY, Pace, Surroundings
+from tests.simulation.surroundings import STEADY, WINDOW, Pace, Surroundings
 
 NAMES = "ABCDEFGHIJKL"
 #: A world has at most so many replicas, those that have gone for ever included.
@@ -36,8 +36,9 @@ class World(Surroundings):
         keys: int = 6,
         pools: Sequence[tuple[str, ...]] = (("p",),),
         skews: Sequence[int] = (0,),
+        window: int = WINDOW,
     ) -> None:
-        super().__init__(seed, pace)
+        super().__init__(seed, pace, window)
         self.labels, self.keys, self.pools, self.skews = labels, [f"k{i}" for i in range(keys)], pools, skews
         self.oracle = Oracle()
         self.machines: dict[str, Machine] = {}
