@@ -10,6 +10,7 @@ from p2p_replication.exceptions import RowTooLarge
 from p2p_replication.models.ledger import EntryStatus
 from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, pack_rows
 from p2p_replication.storage.clean_snapshots import Dirty, read_clean
+from p2p_replication.storage.had_changes import skip_had
 from p2p_replication.storage.ledger import COLUMNS, TABLE, Entry
 from p2p_replication.storage.posting import log_is_waiting, pending_keys
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
@@ -24,7 +25,7 @@ BATCH_ROWS = 500
 BATCH_BYTES = 256 * 1024
 #: Text may take three times its length in bytes; a message must hold a row whatever its text.
 MAX_ROW_BYTES = 4 * 1024 * 1024
-#: Ledger entries looked at for one batch, most of which the peer may have.
+#: Ledger entries read for one batch, most of which the peer may have.
 SCAN_ROWS = 5_000
 #: More own changes than this are announced, not pushed.
 PUSH_ROWS = 250
@@ -165,6 +166,7 @@ def _read(
         records = _select(database, stream, "l.seq > %s", [position], page)
         scanned += len(records)
         at_end = len(records) < page
+        had = True
         for record in records:
             entry = Entry.load(record[: len(COLUMNS)])
             if reading.is_full:
@@ -173,6 +175,7 @@ def _read(
             if not _lacks(database, wish.vector, entry):
                 position = entry.seq
                 continue
+            had = False
             if entry.key in dirty:
                 if not cut_before_dirty:
                     raise Dirty
@@ -193,6 +196,10 @@ def _read(
             reading.entering += unmarked(subset, [entry])
             reading.size += row_size
             position = entry.seq
+        if had and not at_end:
+            position, is_cut = skip_had(database, stream, wish.vector, position)
+            if is_cut:
+                break
     claim = None
     if at_end:
         # Rows that wait in the log have no dot yet: the vector does not speak of them.

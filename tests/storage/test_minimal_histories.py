@@ -12,6 +12,7 @@ from p2p_replication.models import PullCursor
 from p2p_replication.protocol.messages import Changes
 from p2p_replication.protocol.version_vector import covers
 from p2p_replication.storage import changes as changes_module
+from p2p_replication.storage import had_changes
 from p2p_replication.storage.changes import read_changes
 from p2p_replication.storage.vectors import cursor_of
 from tests.storage.batches import batch_of, edited
@@ -197,9 +198,13 @@ def test_a_row_that_is_written_at_every_snapshot_is_never_sent_stale(replica):
 
 
 @pytest.mark.parametrize("scan", [1, 3, 1000])
-def test_batches_of_any_length_and_scan_miss_nothing(replica, monkeypatch, scan):
+@pytest.mark.parametrize("skip", [1, 4, 1000])
+@pytest.mark.parametrize("origins", [0, 1, 100])
+def test_batches_of_any_length_and_scan_miss_nothing(replica, monkeypatch, scan, skip, origins):
     """Most of what is scanned the asker has already."""
     monkeypatch.setattr(changes_module, "SCAN_ROWS", scan)
+    monkeypatch.setattr(had_changes, "SKIP_ROWS", skip)
+    monkeypatch.setattr(had_changes, "ORIGINS", origins)
     a, b, c = replica("a"), replica("b"), replica("c")
     for i in range(12):
         coin(a, f"a{i}")
@@ -212,6 +217,22 @@ def test_batches_of_any_length_and_scan_miss_nothing(replica, monkeypatch, scan)
     assert c.sent_rows == 10
     assert c.raw("testapp.Coin") == b.raw("testapp.Coin")
     assert b.vector("testapp.Coin") == c.vector("testapp.Coin")
+
+
+def test_what_a_peer_has_is_passed_over_at_once(replica, monkeypatch):
+    """After a first sync the whole table is had: not a batch for each few rows of it."""
+    monkeypatch.setattr(changes_module, "SCAN_ROWS", 10)
+    a, b = replica("a"), replica("b")
+    for i in range(100):
+        coin(a, str(i))
+    b.pull(a, COIN)
+    coin(b, "new")
+    b.post()
+    label = "testapp.Coin"
+    first = read_changes(b.database, b.stream(label), b.declarations[label], a.vector(label), after=None)
+    assert first.count == 0
+    second = read_changes(b.database, b.stream(label), b.declarations[label], a.vector(label), after=first.to_seq)
+    assert (second.count, second.vector) == (1, b.vector(label))
 
 
 def test_rows_above_the_vector_reach_a_third_replica(replica):
