@@ -28,13 +28,12 @@ from p2p_replication.protocol.version_vector import Vector
 from p2p_replication.storage.loose_rows import adopt_loose_rows
 from p2p_replication.transport import identity
 from p2p_replication.transport.base import Connection, ConnectionHandler
+from p2p_replication.transport.beats import BEAT, until_next_beat
 
 logger = logging.getLogger("p2p_replication.pool")
 
 #: Seconds until a signaling server that refused us is asked again.
 REFUSED_PAUSE = 20.0
-#: Seconds after which the sessions' clocks are looked at, at most.
-TICK = 1.25
 #: Seconds that replicators have for their goodbyes.
 GOODBYE = 3.0
 
@@ -116,7 +115,10 @@ class LivePool:
     async def _tick(self) -> None:
         """Let all sessions see the time at once: at rest it is the waking up that costs."""
         while True:
-            await asyncio.sleep(min(TICK, self.setup.heartbeat / 2))
+            if self.setup.heartbeat >= 2 * BEAT:
+                await until_next_beat()
+            else:
+                await asyncio.sleep(self.setup.heartbeat / 2)
             for replicator in list(self.replicators):
                 try:
                     replicator.tick()

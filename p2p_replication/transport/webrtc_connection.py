@@ -10,6 +10,7 @@ from aiortc import RTCDataChannel, RTCPeerConnection
 from p2p_replication.exceptions import ConnectionClosed
 from p2p_replication.transport.aiortc_internals import unacknowledged_bytes, unassembled_bytes
 from p2p_replication.transport.base import MAX_FRAME_BYTES, Connection, RemotePeer, checked_frame
+from p2p_replication.transport.beats import next_beat
 from p2p_replication.transport.inbox import MAX_WAITING_BYTES, Inbox
 
 #: ``send`` waits when this many bytes are on their way, and goes on when so many are left.
@@ -25,7 +26,7 @@ _LONGEST_LOOK = 0.032
 
 #: Received bytes of unfinished messages: more than what any peer that respects the receive window can cause.
 MAX_UNASSEMBLED_BYTES = 2 * 1024 * 1024
-_UNASSEMBLED_CHECK_INTERVAL = 2.0
+_UNASSEMBLED_CHECK_BEATS = 2
 
 
 class WebRTCConnection(Connection):
@@ -156,7 +157,9 @@ class WebRTCConnection(Connection):
         if unassembled_bytes(self._channel.transport) > MAX_UNASSEMBLED_BYTES:
             self._abandon("the other side sends a message that does not end")
         else:
-            self._unassembled_check = self._loop.call_later(_UNASSEMBLED_CHECK_INTERVAL, self._check_unassembled)
+            self._unassembled_check = self._loop.call_at(
+                next_beat(self._loop, _UNASSEMBLED_CHECK_BEATS), self._check_unassembled
+            )
 
     def _abandon(self, reason: str) -> None:
         """End a connection whose other side misbehaves, without waiting for anything."""

@@ -6,10 +6,20 @@ Not an ``asyncio.TaskGroup``: while that ends its tasks because of an error, Pyt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from p2p_replication.exceptions import StaleReplica
+
+
+async def heard(event: asyncio.Event, patience: float) -> None:
+    """Wait until an event is set, at most so many seconds, and clear it."""
+    # Not wait_for: until Python 3.12 it forgets a cancellation that comes in the moment of the event.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            await event.wait()
+    event.clear()
 
 
 async def run_loops(loops: Mapping[str, Coroutine[Any, Any, None]]) -> None:

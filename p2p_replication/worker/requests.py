@@ -15,11 +15,13 @@ from p2p_replication.pool.database_thread import DatabaseThread
 from p2p_replication.pool.live_pool import LivePool
 from p2p_replication.pool.verification import verify_pool
 from p2p_replication.storage.retry import retry_parked
+from p2p_replication.worker.loops import heard
 
 logger = logging.getLogger("p2p_replication.worker")
 
-#: Seconds between two looks.
+#: Seconds between two looks: what is asked is committed, so the worker hears of it; or it does not, and looks at last.
 LOOK = 1.0
+LOOK_ANYWAY = 5.0
 #: Seconds before its deadline at which a request has to be answered.
 MARGIN = 1.0
 
@@ -29,11 +31,15 @@ class RequestServer:
 
     Args:
         pools: returns the pools that this worker runs now, by number.
+        committed: set when something may have been committed.
     """
 
-    def __init__(self, thread: DatabaseThread, pools: Callable[[], Mapping[int, LivePool]]) -> None:
+    def __init__(
+        self, thread: DatabaseThread, pools: Callable[[], Mapping[int, LivePool]], committed: asyncio.Event
+    ) -> None:
         self._thread = thread
         self._pools = pools
+        self._committed = committed
         #: A peer answers one question at a time.
         self._verifying = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -45,6 +51,7 @@ class RequestServer:
         try:
             while True:
                 await asyncio.sleep(LOOK)
+                await heard(self._committed, LOOK_ANYWAY)
                 for request in await self._thread.run(WorkerRequest.take, alias, set(self._pools())):
                     task = asyncio.create_task(self._serve(request), name="p2p-request")
                     self._tasks.add(task)

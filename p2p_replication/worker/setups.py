@@ -72,7 +72,7 @@ _OF_DECLARATIONS = ("id", "pool_id", "model", "where", "pull", "push", "filter_d
 def stored_pools(database: ReplicaDatabase) -> list[tuple[Any, ...]]:
     """Return what the database says of pools and declarations, as it lies there, for comparison only.
 
-    Asked every second, for months: ``wanted_pools`` takes fifty times as long. Raises StaleReplica as
+    Asked after each commit, for months: ``wanted_pools`` takes fifty times as long. Raises StaleReplica as
     ``check_identity`` does.
     """
     database.check_identity()

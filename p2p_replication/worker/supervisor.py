@@ -28,8 +28,9 @@ from p2p_replication.storage.link_rows import bury_links
 from p2p_replication.storage.posting import Posted, post
 from p2p_replication.storage.replica_database import ReplicaDatabase
 from p2p_replication.storage.retry import retry_parked
+from p2p_replication.transport.beats import until_next_beat
 from p2p_replication.worker.leases import release_lease, take_lease
-from p2p_replication.worker.loops import run_loops
+from p2p_replication.worker.loops import heard, run_loops
 from p2p_replication.worker.opening import check_migrations, install_capture, open_database, take_new_identity
 from p2p_replication.worker.requests import RequestServer
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, stored_pools, wanted_pools
@@ -38,9 +39,8 @@ from p2p_replication.worker.wakeups import wakeups_of
 
 logger = logging.getLogger("p2p_replication.worker")
 
-#: Seconds between looks at the pool table, and between writes of what people see.
+#: Seconds between looks at pools that can't run yet, and after an error of the database.
 LOOK = 1.0
-SHOW = 1.0
 #: Seconds between tries of parked rows when nothing has happened that could help them.
 RETRY_PARKED = 30.0
 #: Seconds between deletes of what is kept no longer.
@@ -71,9 +71,9 @@ class PoolSupervisor:
         self._stats_file = stats_file
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
-        #: The pools as they were stored when they were looked at last.
-        self._stored: list[tuple[Any, ...]] | None = None
         self._retry = asyncio.Event()
+        #: Something was committed: it may be a request.
+        self._committed = asyncio.Event()
         self._stale: asyncio.Queue[StaleReplica] = asyncio.Queue()
         self._stopped_traffic: Counter[str] = Counter()
         #: Pools that can't run, and why, as it was said last.
@@ -94,6 +94,7 @@ class PoolSupervisor:
     def ring(self) -> None:
         """Pools have changed."""
         self._look.set()
+        self._committed.set()
         self._wake.set()
 
     async def run(self) -> None:
@@ -166,28 +167,33 @@ class PoolSupervisor:
             posted = Posted(more=True)
             while posted.more:
                 posted = await self.thread.run(post, self.database)
-            self._look.set()  # What was committed may be about pools.
+            # What was committed may be about pools, or be a request.
+            self._look.set()
+            self._committed.set()
 
     async def _supervise(self) -> None:
-        beaten = looked = 0.0
+        renew_at = looked = 0.0
+        seen: list[tuple[Any, ...]] | None = None
         while True:
             now = time.monotonic()
-            beat = now - beaten >= app_settings.LEASE_TTL / 3
             # Here, as nobody hears of another database from a session: those only end, and begin again.
             stored = await self.thread.run(stored_pools, self.database)
-            is_settled = not (self.elsewhere or self.failed or any(r.task.done() for r in self.running.values()))
-            if beat or stored != self._stored or (not is_settled and now - looked >= LOOK):
-                beaten, looked = now if beat else beaten, now
-                self._stored = stored
-                await self._look_at_pools(beat)
+            if stored != seen or (not self._is_settled and now - looked >= LOOK):
+                looked, seen = now, stored
+                await self._look_at_pools()
+            if now >= renew_at:
+                renew_at = now + app_settings.LEASE_TTL / 3
+                await self._renew_leases()
             self.ready.set()
-            self._look.clear()
-            # Not wait_for: until Python 3.12 it forgets a cancellation that comes in the moment of the event.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
-                    await self._look.wait()
+            left = max(renew_at - time.monotonic(), 0.0)
+            await heard(self._look, left if self._is_settled else min(left, LOOK))
 
-    async def _look_at_pools(self, beat: bool) -> None:
+    @property
+    def _is_settled(self) -> bool:
+        """Tell whether every pool that should run here does."""
+        return not (self.elsewhere or self.failed or any(running.task.done() for running in self.running.values()))
+
+    async def _look_at_pools(self) -> None:
         wanted, failed = await self.thread.run(wanted_pools, self.database)
         for number, text in failed:
             if self.failed.get(number) != text:
@@ -201,23 +207,30 @@ class PoolSupervisor:
             if now is None or now.fingerprint != running.fingerprint or running.task.done():
                 await self._stop(number)
         for pool in wanted:
-            if pool.id in self.running and not beat:
-                continue
-            if await self.thread.run(take_lease, pool.id, self.holder, app_settings.LEASE_TTL):
-                if pool.id not in self.running:
-                    logger.info("pool %s starts with %s", pool.setup.topic, ", ".join(sorted(pool.setup.parts)))
-                    setup = replace(pool.setup, on_stale=self._stale.put_nowait)
-                    self.running[pool.id] = _Running(pool, LivePool(setup, self.thread))
-                self.elsewhere.pop(pool.id, None)
-                continue
-            self.elsewhere[pool.id] = pool.setup.topic
             if pool.id in self.running:
-                logger.warning("another worker has taken the pool %s over", pool.setup.topic)
-                await self._stop(pool.id)
+                continue
+            if await self._has_lease(pool.id):
+                logger.info("pool %s starts with %s", pool.setup.topic, ", ".join(sorted(pool.setup.parts)))
+                setup = replace(pool.setup, on_stale=self._stale.put_nowait)
+                self.running[pool.id] = _Running(pool, LivePool(setup, self.thread))
+                self.elsewhere.pop(pool.id, None)
+            else:
+                self.elsewhere[pool.id] = pool.setup.topic
+
+    async def _renew_leases(self) -> None:
+        for number, running in list(self.running.items()):
+            if not await self._has_lease(number):
+                topic = self.elsewhere[number] = running.pool.setup.topic
+                logger.warning("another worker has taken the pool %s over", topic)
+                await self._stop(number)
+
+    async def _has_lease(self, number: int) -> bool:
+        """Take or renew the lease of a pool."""
+        return await self.thread.run(take_lease, number, self.holder, app_settings.LEASE_TTL)
 
     async def _show(self) -> None:
         while True:
-            await asyncio.sleep(SHOW)
+            await until_next_beat()
             for running in list(self.running.values()):
                 pool = running.pool
                 await pool.reporter.write(pool.replicators)
@@ -227,10 +240,7 @@ class PoolSupervisor:
 
     async def _retry_parked(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_PARKED):
-                    await self._retry.wait()
-            self._retry.clear()
+            await heard(self._retry, RETRY_PARKED)
             await self.thread.run(retry_parked, self.database)
             await self.thread.run(bury_links, self.database)
             for running in list(self.running.values()):
@@ -243,7 +253,7 @@ class PoolSupervisor:
         def pools() -> dict[int, LivePool]:
             return {number: running.pool for number, running in self.running.items()}
 
-        await RequestServer(self.thread, pools).run()
+        await RequestServer(self.thread, pools, self._committed).run()
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -266,7 +276,7 @@ class PoolSupervisor:
         await asyncio.gather(running.task, return_exceptions=True)
         self._stopped_traffic.update(traffic_of(running.pool))
         # Who has lost the lease has nothing to tell any more: the pool's peers are its successor's.
-        if await self.thread.run(take_lease, number, self.holder, app_settings.LEASE_TTL):
+        if await self._has_lease(number):
             with contextlib.suppress(StaleReplica):
                 await running.pool.reporter.write(running.pool.replicators)
             await self.thread.run(release_lease, number, self.holder)

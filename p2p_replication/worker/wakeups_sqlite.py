@@ -107,9 +107,9 @@ class SQLiteWakeups:
                 self._stop.wait(self._poll)
                 continue
             pause = next(pauses, self._poll_watched)
-            if pause < GATHER:
+            if pause < GATHER:  # Less than what a file watch can wait.
                 self._stop.wait(pause)
-                continue
+                pause = 0.0
             try:
                 written = watch.wait(pause)
             except OSError as error:
