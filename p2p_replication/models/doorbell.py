@@ -20,7 +20,7 @@ def ring_doorbell() -> None:
         try:
             async_to_sync(layer.send)(DOORBELL_CHANNEL, {"type": "pools.changed"})
         except Exception:
-            # A full or unreachable layer costs a second at most: workers also look at the pools by themselves.
+            # A full or unreachable layer costs some seconds at most: workers also look at the pools by themselves.
             return
 
     transaction.on_commit(ring, robust=True)

@@ -32,7 +32,7 @@ class RequestState(models.TextChoices):
 
 
 class WorkerRequest(ReplicaState):
-    """One request. A worker looks for them about once a second, and forgets those whose time is over."""
+    """One request. A worker looks for them when something was committed, and forgets those whose time is over."""
 
     kind = models.CharField(max_length=20, choices=RequestKind.choices)
     #: The pool that it is about; none: any worker of the database may take it.
@@ -61,7 +61,7 @@ class WorkerRequest(ReplicaState):
     def take(cls, using: str, pools: set[int]) -> list[WorkerRequest]:
         """Return the requests that wait, are about these pools or none, and that no other worker has taken."""
         with connections[using].cursor() as cursor:
-            # Asked several times a second, for months, and next to never is there any.
+            # Asked after commits, for months, and next to never is there any.
             cursor.execute(
                 f"SELECT EXISTS (SELECT 1 FROM {cls._meta.db_table} WHERE state = %s)", [RequestState.WAITING]
             )

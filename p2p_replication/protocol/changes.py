@@ -195,7 +195,7 @@ def check_rows(rows: Rows) -> None:
     )
     if not fits:
         raise RemoteProtocolError("a batch names a row, field or origin that is not in it")
-    if len(set(rows.origins)) != origins or not all(1 <= len(origin) <= 16 for origin in rows.origins):
+    if len(set(rows.origins)) != origins or not all(map(is_origin, rows.origins)):
         raise RemoteProtocolError("a batch with a malformed origin, or one that comes twice")
     if any(rows.dot_origins[i] in dots for i, dots in rows.more_dots.items()):
         raise RemoteProtocolError("a row with two dots of one origin")
@@ -277,11 +277,16 @@ def check_batch(changes: Changes, peer_start: str) -> None:
         raise RemoteProtocolError("a batch with rows outside of the part that it covers")
 
 
+def is_origin(text: str) -> bool:
+    """Tell whether this can be an origin's id. PostgreSQL can't store a NUL in a text."""
+    return 1 <= len(text) <= 16 and "\0" not in text
+
+
 def check_vector(vector: Mapping[str, int]) -> None:
     """Raise RemoteProtocolError unless this can be a version vector."""
     if len(vector) > MAX_VECTOR:
         raise RemoteProtocolError(f"a vector of {len(vector)} origins")
-    if not all(1 <= len(origin) <= 16 for origin in vector) or not all(
+    if not all(map(is_origin, vector)) or not all(
         0 <= counter <= MAX_INTEGER for counter in vector.values()
     ):
         raise RemoteProtocolError("a vector with an origin or counter out of range")

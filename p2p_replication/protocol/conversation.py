@@ -10,6 +10,9 @@ from p2p_replication.protocol.introduction import SessionConfig, check_hello
 from p2p_replication.protocol.messages import PROTOCOL_VERSION, Auth, Bye, Error, Hello, Message, Ping, Pong
 from p2p_replication.protocol.phases import ALLOWED, Phase
 
+#: How much longer than the other side one of the two waits with its PING.
+SECOND_HEARTBEAT = 1.3
+
 
 class Conversation:
     """The part of a session that knows nothing of rows.
@@ -71,9 +74,15 @@ class Conversation:
         if self.phase in (Phase.HELLO, Phase.AUTH) and now - self._opened >= self.config.introduction_timeout:
             self.close(f"no introduction within {self.config.introduction_timeout:g} s", is_error=True)
             return
-        if now - max(self._heard, self._pinged) >= self.config.heartbeat:
+        if now - max(self._heard, self._pinged) >= self._patience:
             self._pinged = now
             self._send(Ping(int(now * 1000)))
+
+    @property
+    def _patience(self) -> float:
+        """Seconds of silence until a PING. One side has more, or both would ask at the same moment, and both answer."""
+        is_second = self.peer is not None and self._hello.nonce > self.peer.nonce
+        return self.config.heartbeat * (SECOND_HEARTBEAT if is_second else 1.0)
 
     def close(self, reason: str, *, code: str = "", is_error: bool = False) -> None:
         """End the session; the peer is told why."""

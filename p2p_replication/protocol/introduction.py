@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from p2p_replication.protocol.changes import is_origin
 from p2p_replication.protocol.framing import RemoteProtocolError
 from p2p_replication.protocol.messages import PROTOCOL_VERSION, Auth, Hello, ModelOffer
 
@@ -83,7 +84,7 @@ def check_hello(hello: Hello) -> None:
     """Raise RemoteProtocolError for a HELLO that no correct peer sends."""
     if len(hello.key) != 32 or len(hello.nonce) != 32 or not 1 <= len(hello.replica) <= 32:
         raise RemoteProtocolError("a HELLO with a malformed key, nonce or replica id")
-    if not 1 <= len(hello.start) <= 16 or len(hello.name) > 200 or len(hello.models) > 1000:
+    if not is_origin(hello.start) or len(hello.name) > 200 or len(hello.models) > 1000:
         raise RemoteProtocolError("a HELLO with an overlong field")
     if len(hello.features) > 100:
         raise RemoteProtocolError("a HELLO with too many features")

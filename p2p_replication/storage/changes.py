@@ -39,7 +39,7 @@ class PullWish:
 
     Attributes:
         vector: what the peer has.
-        after: ``seq`` of the last row of the batch before, None for the first batch: then ``cursor`` is mapped.
+        after: ``to_seq`` of the batch before, None for the first batch: then ``cursor`` is mapped.
         batch_size: rows that the peer wants at most, 0 if it leaves that to us.
     """
 
@@ -113,14 +113,15 @@ def _read_pulls(
     database: ReplicaDatabase, wishes: Sequence[PullWish], starts: Sequence[_Start], *, cut_before_dirty: bool
 ) -> list[tuple[ReadBatch, list[str]]]:
     found: list[tuple[ReadBatch, list[str]]] = []
-    rows, size = TOGETHER_ROWS, BATCH_BYTES
+    rows, size, may_skip = TOGETHER_ROWS, BATCH_BYTES, True
     for wish, start in zip(wishes, starts, strict=True):
         limit = wish.batch_size or BATCH_ROWS
-        reading = _Reading(min(limit, rows) if found else limit, size, at_least_one=not found)
+        reading = _Reading(min(limit, rows) if found else limit, size, at_least_one=not found, may_skip=may_skip)
         batch = _read(database, wish, start, reading, cut_before_dirty=cut_before_dirty)
         if found and batch.vector is None and not batch.count:
             break  # There was no room for any.
         found.append((batch, reading.entering))
+        may_skip = reading.may_skip
         rows -= batch.count
         size -= reading.size
         if batch.vector is None or rows <= 0 or size <= 0:
@@ -133,12 +134,14 @@ class _Reading:
     """What a batch may have, and what was read for it.
 
     Attributes:
+        may_skip: nothing was passed over so far: once is enough, what is read together has to come to an end.
         entering: keys of the rows that the subset's peers have not had before.
     """
 
     limit: int
     room: int
     at_least_one: bool
+    may_skip: bool
     rows: list[ChangedRow] = field(default_factory=list)
     entering: list[str] = field(default_factory=list)
     size: int = 0
@@ -166,7 +169,7 @@ def _read(
         records = _select(database, stream, "l.seq > %s", [position], page)
         scanned += len(records)
         at_end = len(records) < page
-        had = True
+        had: set[int] | None = set()
         for record in records:
             entry = Entry.load(record[: len(COLUMNS)])
             if reading.is_full:
@@ -174,8 +177,10 @@ def _read(
                 break
             if not _lacks(database, wish.vector, entry):
                 position = entry.seq
+                if had is not None:
+                    had.add(entry.origin)
                 continue
-            had = False
+            had = None
             if entry.key in dirty:
                 if not cut_before_dirty:
                     raise Dirty
@@ -196,8 +201,9 @@ def _read(
             reading.entering += unmarked(subset, [entry])
             reading.size += row_size
             position = entry.seq
-        if had and not at_end:
-            position, is_cut = skip_had(database, stream, wish.vector, position)
+        if had and reading.may_skip and not at_end:
+            reading.may_skip = False
+            position, is_cut = skip_had(database, stream, wish.vector, had, position)
             if is_cut:
                 break
     claim = None

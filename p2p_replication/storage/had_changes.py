@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
 
-from p2p_replication.models import Origin
 from p2p_replication.storage.ledger import TABLE
 from p2p_replication.storage.replica_database import ReplicaDatabase, StreamStore
 
-#: Ledger entries that are passed over at once: some hundredths of a second.
+#: Ledger entries that are passed over at once, in some hundredths of a second.
 SKIP_ROWS = 50_000
-#: Origins of the peer's vector that the database is asked about; a pool of many restarts has more.
-ORIGINS = 100
 
 
 def skip_had(
-    database: ReplicaDatabase, stream: StreamStore, vector: Mapping[str, int], position: int
+    database: ReplicaDatabase,
+    stream: StreamStore,
+    vector: Mapping[str, int],
+    origins: Collection[int],
+    position: int,
 ) -> tuple[int, bool]:
-    """Return the greatest ``seq`` up to which a peer with this vector lacks nothing, and whether all ended there that
-    was looked at: then there may be more of it.
+    """Return a ``seq`` up to which a peer with this vector lacks nothing, and whether it ends there only because that
+    was enough for once.
 
-    It is a lower bound: the rows that follow need not be lacking.
+    It is a lower bound: entries of several dots, or of others than these origins (local numbers), are not passed over.
     """
     with database.connection.cursor() as cursor:
         cursor.execute(
@@ -29,11 +29,13 @@ def skip_had(
             [stream.id, position, SKIP_ROWS - 1],
         )
         end = cursor.fetchone()
-        upper, params = ("AND seq <= %s", list(end)) if end else ("", [])
-        condition, known = _lacked(database, vector)
+        upper = "AND seq <= %s" if end else ""
+        cases = " ".join(["WHEN %s THEN %s"] * len(origins))
+        had = [value for origin in origins for value in (origin, vector.get(database.origin_id(origin), 0))]
         cursor.execute(
-            f"SELECT seq FROM {TABLE} WHERE stream = %s AND seq > %s {upper} AND {condition} ORDER BY seq LIMIT 1",
-            [stream.id, position, *params, *known],
+            f"SELECT seq FROM {TABLE} WHERE stream = %s AND seq > %s {upper} "
+            f"AND (more_dots IS NOT NULL OR counter > CASE origin {cases} ELSE 0 END) ORDER BY seq LIMIT 1",
+            [stream.id, position, *(end or ()), *had],
         )
         lacked = cursor.fetchone()
         if lacked:
@@ -42,17 +44,3 @@ def skip_had(
             return end[0], True
         cursor.execute(f"SELECT MAX(seq) FROM {TABLE} WHERE stream = %s", [stream.id])
         return max(cursor.fetchone()[0] or 0, position), False
-
-
-def _lacked(database: ReplicaDatabase, vector: Mapping[str, int]) -> tuple[str, list[Any]]:
-    """Return a condition that holds for each entry of which the peer lacks a dot, with its parameters."""
-    greatest = sorted(vector, key=lambda origin: vector[origin], reverse=True)[:ORIGINS]
-    numbers = Origin.objects.using(database.alias).filter(origin__in=greatest).values_list("pk", "origin")
-    whens = [(number, vector[origin]) for number, origin in numbers]
-    if not whens:
-        return "1 = 1", []
-    cases = " ".join(["WHEN %s THEN %s"] * len(whens))
-    return (
-        f"(more_dots IS NOT NULL OR counter > CASE origin {cases} ELSE 0 END)",
-        [value for when in whens for value in when],
-    )

@@ -48,6 +48,7 @@ class RequestServer:
         """Serve until cancelled."""
         assert self._thread.database is not None
         alias = self._thread.database.alias
+        self._committed.set()  # Something may have been asked before.
         try:
             while True:
                 await asyncio.sleep(LOOK)

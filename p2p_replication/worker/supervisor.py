@@ -32,7 +32,7 @@ from p2p_replication.transport.beats import until_next_beat
 from p2p_replication.worker.leases import release_lease, take_lease
 from p2p_replication.worker.loops import heard, run_loops
 from p2p_replication.worker.opening import check_migrations, install_capture, open_database, take_new_identity
-from p2p_replication.worker.requests import RequestServer
+from p2p_replication.worker.requests import LOOK_ANYWAY, RequestServer
 from p2p_replication.worker.setups import WantedPool, declare_registered_pools, stored_pools, wanted_pools
 from p2p_replication.worker.traffic import traffic_of, write_traffic
 from p2p_replication.worker.wakeups import wakeups_of
@@ -186,7 +186,7 @@ class PoolSupervisor:
                 await self._renew_leases()
             self.ready.set()
             left = max(renew_at - time.monotonic(), 0.0)
-            await heard(self._look, left if self._is_settled else min(left, LOOK))
+            await heard(self._look, min(left, LOOK_ANYWAY if self._is_settled else LOOK))
 
     @property
     def _is_settled(self) -> bool:
@@ -214,6 +214,7 @@ class PoolSupervisor:
                 setup = replace(pool.setup, on_stale=self._stale.put_nowait)
                 self.running[pool.id] = _Running(pool, LivePool(setup, self.thread))
                 self.elsewhere.pop(pool.id, None)
+                self._committed.set()  # Its requests may be waiting.
             else:
                 self.elsewhere[pool.id] = pool.setup.topic
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 logger = logging.getLogger("p2p_replication.worker")
 
 #: Seconds between looks once something was written: the commit counts only after the log is on the disk.
-AFTER_A_WRITE = (0.0, 0.0003, 0.0006, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512)
+AFTER_A_WRITE = (0.0003, 0.0006, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512)
 #: Seconds that commits are gathered after one was told: whoever writes on and on is looked at so often.
 GATHER = 0.002
 

@@ -84,6 +84,7 @@ BREAKS: dict[str, dict[str, Any]] = {
     "an origin below zero": {"dot_origins": [0, -1, 1, 1]},
     "an origin too short": {"origins": ["o1", "", "o3"]},
     "an origin too long": {"origins": ["o1", "o" * 17, "o3"]},
+    "an origin with a NUL": {"origins": ["o1", "o\0", "o3"]},
     "an origin twice": {"origins": ["o1", "o1", "o3"]},
     "a counter of zero": {"dot_counters": [3, 0, 5, 6]},
     "a counter below zero": {"dot_counters": [3, -4, 5, 6]},

@@ -26,6 +26,7 @@ HUGE = 2**63
         {"push_from": HUGE, "round": 0},
         {"round": -1},
         {"start": "s" * 17},
+        {"start": "s\0"},
         {"start": "another"},
         {"continues": ("s", -1)},
         {"continues": ("s", HUGE)},
@@ -75,7 +76,7 @@ def test_a_request_out_of_range_is_refused(request_):
     assert peer.was_refused
 
 
-@pytest.mark.parametrize("vector", [{"x" * 17: 1}, {"": 1}, {"x": -1}, {"x": HUGE}], ids=str)
+@pytest.mark.parametrize("vector", [{"x" * 17: 1}, {"": 1}, {"\0": 1}, {"x": -1}, {"x": HUGE}], ids=str)
 def test_an_announcement_out_of_range_is_refused(vector):
     peer = RawPeer().open()
     peer.say(State("m", vector))

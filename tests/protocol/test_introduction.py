@@ -119,6 +119,7 @@ def test_another_protocol_version_is_named_on_both_sides():
         {"replica": "r" * 33},
         {"start": ""},
         {"start": "s" * 17},
+        {"start": "s\0"},
         {"name": "n" * 201},
         {"models": [OFFER] * 1001},
     ],

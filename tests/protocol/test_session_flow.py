@@ -11,7 +11,7 @@ from tests.protocol.raw_peer import OFFER, RawPeer, caught_up, row, some_rows
 
 
 def test_a_silent_peer_is_asked_and_then_given_up():
-    peer = RawPeer().open()
+    peer = RawPeer(nonce=bytes(32)).open()
     peer.heard(Ping)
     peer.tick(2.4)
     assert not peer.heard(Ping)
@@ -24,8 +24,22 @@ def test_a_silent_peer_is_asked_and_then_given_up():
     assert peer.now > 8
 
 
-def test_a_peer_that_answers_stays():
-    peer = RawPeer().open()
+def test_one_of_two_that_are_silent_asks_first():
+    """Both are looked at in the same moments: two questions and two answers would be one too many."""
+    asked = []
+    for nonce in (bytes(32), b"\xff" * 32):
+        peer = RawPeer(nonce=nonce).open()
+        peer.heard(Ping)
+        peer.tick(2.5)
+        asked.append(len(peer.heard(Ping)))
+        peer.tick(1.0)
+        asked.append(len(peer.heard(Ping)))
+    assert asked == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("nonce", [bytes(32), b"\xff" * 32])
+def test_a_peer_that_answers_stays(nonce):
+    peer = RawPeer(nonce=nonce).open()
     for _ in range(100):
         peer.tick(2.5)
         peer.say(*peer.heard(Ping))

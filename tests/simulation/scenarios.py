@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tests.simulation.healing import check_convergence, check_errors, check_quiet, digest_of, heal, settle
+from tests.simulation.healing import PATIENCE, check_convergence, check_errors, check_quiet, digest_of, heal, settle
 from tests.simulation.machine import Machine
 from tests.simulation.oracle import SimulationFault, is_kept
 from tests.simulation.surroundings import DISTANT, LOSSY, SLOW, SLOW_DATABASES, STEADY, UNFAITHFUL, Pace
@@ -112,6 +112,7 @@ class FirstSyncs(Steady):
         world.write(source, few)
         settle_alone(world)
         world.connect_all()
+        end, checks = world.time.now + PATIENCE, 0
         known: deque[int] = deque(maxlen=round(self.promptness / self.pause))
         while any(is_in_first_sync(machine, many, len(world.keys)) for machine in others):
             known.append(len(source.storage.content.written))
@@ -119,6 +120,11 @@ class FirstSyncs(Steady):
             world.write(source, few)
             if len(known) == known.maxlen:
                 check_prompt(source, others, few, known[0])
+                checks += 1
+            if world.time.now > end:
+                raise SimulationFault(f"no first sync within {PATIENCE:g} s")
+        if not checks:
+            raise SimulationFault("the first sync was over before anything could be seen")
         settle(world)
         check_errors(world)
         check_convergence(world)
@@ -136,8 +142,11 @@ def check_copies(world: World, most: float) -> None:
 
 def settle_alone(world: World) -> None:
     """Let everybody post what was written, without any link."""
-    while any(machine.storage.content.log for machine in world.there()):
+    for _ in range(round(PATIENCE)):
         world.time.run(1.0)
+        if not any(machine.storage.content.log for machine in world.there()):
+            return
+    raise SimulationFault(f"not all was posted within {PATIENCE:g} s")
 
 
 def is_in_first_sync(machine: Machine, label: str, rows: int) -> bool:

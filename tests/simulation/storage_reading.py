@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from p2p_replication.protocol.changes import ChangedRow, PushBatch, ReadBatch, pack_rows
@@ -14,6 +15,7 @@ from tests.simulation.storage_model import FIELDS, StorageModel, Work
 #: Small, so that pulls are cut, scans end early and pushes give way to announcements.
 BATCH_ROWS = 3
 SCAN_ROWS = 8
+SKIP_ROWS = 6
 PUSH_ROWS = 4
 TOGETHER_ROWS = 5
 #: How often a snapshot is taken anew because the application wrote one of its rows meanwhile.
@@ -81,16 +83,33 @@ def _read(
     dirty = storage.pending_keys(label)
     entries = in_order(storage, label, after)
     rows: list[tuple[str, Entry]] = []
-    position = after
-    for scanned, (key, entry) in enumerate(entries):
+    position, scanned, had, may_skip = after, 0, 0, True
+    while entries:
         if len(rows) == limit or scanned == SCAN_ROWS:
             return rows, position, False
-        if not covers(vector, entry.dots):
-            if key in dirty:
-                raise _Dirty
-            rows.append((key, entry))
-        position = entry.seq
+        key, entry = entries.pop(0)
+        scanned += 1
+        if covers(vector, entry.dots):
+            position, had = entry.seq, had + 1
+            if had >= limit and may_skip:
+                may_skip = False
+                passed = _had(entries[:SKIP_ROWS], vector)
+                position = passed[-1][1].seq if passed else position
+                del entries[: len(passed)]
+                if len(passed) == SKIP_ROWS:
+                    return rows, position, not entries
+                position = entries[0][1].seq - 1 if entries else position
+            continue
+        if key in dirty:
+            raise _Dirty
+        rows.append((key, entry))
+        position, had = entry.seq, 0
     return rows, position, True
+
+
+def _had(entries: Sequence[tuple[str, Entry]], vector: Mapping[str, int]) -> list[tuple[str, Entry]]:
+    """Return those entries from the first one on that are passed over without being read."""
+    return list(itertools.takewhile(lambda item: len(item[1].dots) == 1 and covers(vector, item[1].dots), entries))
 
 
 def read_pushes(storage: StorageModel, wishes: Mapping[str, int]) -> Work[dict[str, PushBatch]]:
