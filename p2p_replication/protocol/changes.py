@@ -286,7 +286,5 @@ def check_vector(vector: Mapping[str, int]) -> None:
     """Raise RemoteProtocolError unless this can be a version vector."""
     if len(vector) > MAX_VECTOR:
         raise RemoteProtocolError(f"a vector of {len(vector)} origins")
-    if not all(map(is_origin, vector)) or not all(
-        0 <= counter <= MAX_INTEGER for counter in vector.values()
-    ):
+    if not all(map(is_origin, vector)) or not all(0 <= counter <= MAX_INTEGER for counter in vector.values()):
         raise RemoteProtocolError("a vector with an origin or counter out of range")

@@ -32,8 +32,8 @@ def _may_pass(work: Work, other: Work, families: Mapping[str, str]) -> bool:
         return True
     if not isinstance(other, fx.ApplyChanges) or _is_push(other):
         return False
-    # A push of a model counts only after what was sent of it before, or has to be pulled once more; and children would be
-    # parked until their parents come.
+    # A push of a model counts only after what was sent of it before, or has to be pulled once more; and children would
+    # be parked until their parents come.
     return isinstance(work, fx.ReadPush) or not _families_of(work, families) & _families_of(other, families)
 
 
