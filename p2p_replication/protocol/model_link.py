@@ -40,6 +40,8 @@ class ModelLink:
     told: Vector = field(default_factory=dict)
     #: What the peer said it has.
     announced: Vector = field(default_factory=dict)
+    #: The own counter that the peer announced and its claim did not reach: it was asked for once more.
+    unreached: int = 0
     #: The pull of this side: its number, and whether it is under way.
     round: int = 0
     pulling: bool = False

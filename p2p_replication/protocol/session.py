@@ -289,14 +289,24 @@ class Session(Sending):
         if changes.round and changes.round == link.round:
             link.remaining = max(changes.remaining, 0)
             if changes.claim is not None:
-                # This is what the peer has in all: what it announced before and has not is forgotten.
-                link.announced = self._foreign(changes.claim)
+                self._heed_claim(link, changes.claim, self.peer.start)
         self._pull_goes_on(link, changes.round, now)
         link.applying += 1
         self._credit.arrived(changes.serial, self._message_bytes)
         self._gathered.append(changes)
         if not changes.more:
             self._apply_gathered()
+
+    def _heed_claim(self, link: ModelLink, claim: Mapping[str, int], start: str) -> None:
+        """Note what the peer has in all: what it announced before, and has not, is forgotten.
+
+        Of its own changes it has all that it announced; a transport that does not keep the order may have brought the
+        word of one before a claim that is older. That is asked for once more, and not again: it may be a lie.
+        """
+        own = link.announced.get(start, 0)
+        link.announced = self._foreign(claim)
+        if own > claim.get(start, 0) and own != link.unreached:
+            link.announced[start] = link.unreached = own
 
     def _apply_gathered(self) -> None:
         batches, self._gathered = tuple(self._gathered), []

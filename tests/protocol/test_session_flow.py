@@ -207,6 +207,17 @@ def test_what_is_announced_during_a_pull_is_pulled_after_it():
     assert peer.wanted(fx.WantPull) == [fx.WantPull("m")]
 
 
+def test_a_change_announced_before_an_older_claim_is_asked_for_once_more():
+    """Over a transport that does not keep the order; of its own changes, the peer has what it announces."""
+    peer = caught_up({"us": 5})
+    for round, wanted in ((2, [fx.WantPull("m")]), (3, [])):
+        peer.pull({"us": 5})
+        batch = peer.batch(claim={"peer": 5}, round=round)
+        peer.say(State("m", {"peer": 6}), batch)
+        peer.applied(batch, {"us": 5, "peer": 5})
+        assert peer.wanted(fx.WantPull) == wanted
+
+
 def test_a_claim_replaces_what_was_announced_before():
     """A peer that does not have any more what it announced must not be asked for it again and again."""
     peer = caught_up({"us": 5})
