@@ -26,7 +26,6 @@ HUGE = 2**63
         {"push_from": HUGE, "round": 0},
         {"round": -1},
         {"start": "s" * 17},
-        {"start": "s\0"},
         {"start": "another"},
         {"continues": ("s", -1)},
         {"continues": ("s", HUGE)},

@@ -89,6 +89,9 @@ class Steady(Scenario):
         world.connect_all()
         settle(world)
         world.live(self.steps, self.chances, self.pause)
+        self.come_to_rest(world)
+
+    def come_to_rest(self, world: World) -> None:
         settle(world)
         check_errors(world)
         check_convergence(world)
@@ -125,11 +128,7 @@ class FirstSyncs(Steady):
                 raise SimulationFault(f"no first sync within {PATIENCE:g} s")
         if not checks:
             raise SimulationFault("the first sync was over before anything could be seen")
-        settle(world)
-        check_errors(world)
-        check_convergence(world)
-        check_quiet(world)
-        check_copies(world, self.most_copies)
+        self.come_to_rest(world)
 
 
 def check_copies(world: World, most: float) -> None:
